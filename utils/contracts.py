@@ -1,0 +1,129 @@
+"""Where nets, data and the loop meet: what a net wants, what a loader delivers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+VIDEO_FORMS = ("raw", "unit", "centred", "standardised", "diff_normalised")
+TARGET_FORMS = ("raw", "standardised", "diff_normalised")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a net is fed.
+
+    frames: clip length T in frames. size: side of the square picture in pixels. video: one of
+    VIDEO_FORMS ("raw" 0..255, "unit" x/255, "centred" (x - 127.5)/128, "standardised" over the
+    recording, "diff_normalised" (DeepPhys, Chen & McDuff 2018)). target: form of the label, one of
+    TARGET_FORMS; a net trained on "diff_normalised" puts out a derivative, which its method
+    integrates. train_frames: clip length in training where it differs. plan: how batches are
+    drawn, the name of a sampler. extras: further stored arrays wanted ("roi_rgb", "skin").
+    multiple_of: frames must be a multiple of this.
+    """
+
+    frames: int = 128
+    size: int = 128
+    video: str = "diff_normalised"
+    target: str = "diff_normalised"
+    train_frames: int | None = None
+    plan: str = "clips"
+    extras: tuple[str, ...] = ()
+    multiple_of: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values, naming the field."""
+        if self.video not in VIDEO_FORMS:
+            raise ValueError(f"video form {self.video!r} is not one of {', '.join(VIDEO_FORMS)}")
+        if self.target not in TARGET_FORMS:
+            raise ValueError(f"target form {self.target!r} is not one of {', '.join(TARGET_FORMS)}")
+        for frames in (self.frames, self.train_frames or self.frames):
+            if frames < 2 or frames % self.multiple_of:
+                raise ValueError(
+                    f"frames = {frames}: this net needs a multiple of {self.multiple_of}, at least 2"
+                )
+
+    def replace(self, **changes: Any) -> InputSpec:
+        """A copy with the given fields changed; fields given as None keep their value."""
+        kept = {key: value for key, value in changes.items() if value is not None}
+        return dataclasses.replace(self, **kept)
+
+
+@dataclass
+class ClipBatch:
+    """Clips as they reach a method.
+
+    video (B, C, T, H, W) float32; pulse (B, T) float32 in the target form, NaN where unlabelled;
+    has_label (B,) bool; fps (B,) float32; hr_bpm (B,) float32, mean reference rate over the clip
+    or NaN; extras: name -> (B, T, ...); recording, start: where each clip comes from.
+    """
+
+    video: Tensor
+    pulse: Tensor
+    has_label: Tensor
+    fps: Tensor
+    hr_bpm: Tensor
+    recording: list[str]
+    start: list[int]
+    extras: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> ClipBatch:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {"extras": {k: v.to(device) for k, v in self.extras.items()}}
+        for field in ("video", "pulse", "has_label", "fps", "hr_bpm"):
+            moved[field] = getattr(self, field).to(device, non_blocking=True)
+        return dataclasses.replace(self, **moved)
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.start)
+
+
+class RecordingClips(Protocol):
+    """One recording in time order, as `Method.predict` reads it; nothing is held in memory whole.
+
+    `batches` tiles all n_frames frames with clips that follow each other; where the length is not
+    a multiple of the clip, the last clip starts earlier and overlaps its neighbour. A recording
+    shorter than a clip is extended at its end by repeating the last frame.
+    """
+
+    recording: str
+    subject: str
+    n_frames: int
+    fps: float
+    time_s: Tensor
+    roi_rgb: Tensor | None
+    region_names: tuple[str, ...]
+
+    def batches(self, size: int) -> Iterator[ClipBatch]:
+        """Consecutive clips, at most `size` at a time, with `start` set."""
+        ...
+
+
+class BatchSource(Protocol):
+    """What the training loop iterates over."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterable[ClipBatch]:
+        """The batches of one epoch from `first_step` on; a function of (seed, epoch) alone."""
+        ...
+
+
+class Updater(Protocol):
+    """The only one who steps optimisers."""
+
+    def minimise(self, loss: Tensor, *names: str) -> None:
+        """Backward pass of `loss`, then one step of the named optimisers."""
+        ...
+
+    def apply(self, name: str, grads: Iterable[Tensor | None]) -> None:
+        """One step of the named optimiser with gradients made elsewhere, in parameter order."""
+        ...
