@@ -90,15 +90,25 @@ class RecordingClips(Protocol):
     `batches` tiles all n_frames frames with clips that follow each other; where the length is not
     a multiple of the clip, the last clip starts earlier and overlaps its neighbour. A recording
     shorter than a clip is extended at its end by repeating the last frame.
+
+    key: "<dataset>.<recording>"; fps in Hz; time_s (T,) float64; face_found (T,) bool; roi_rgb
+    (T, R, 3) float32 mean RGB of the R regions in region_names; label (T,) float32, the pulse at
+    the frames' times, NaN where there is none; reference_hr_bpm: mean rate of the meter.
     """
 
+    key: str
+    dataset: str
     recording: str
     subject: str
+    conditions: dict[str, str]
     n_frames: int
     fps: float
     time_s: Tensor
+    face_found: Tensor
     roi_rgb: Tensor | None
     region_names: tuple[str, ...]
+    label: Tensor
+    reference_hr_bpm: float | None
 
     def batches(self, size: int) -> Iterator[ClipBatch]:
         """Consecutive clips, at most `size` at a time, with `start` set."""

@@ -36,4 +36,5 @@ class Interrupted(BaseException):
     def __init__(self, exit_code: int, message: str = "") -> None:
         """`exit_code`: 130 for Ctrl-C, 143 for SIGTERM."""
         self.exit_code = exit_code
+        self.hint = f": {message}" if message else ""
         super().__init__(message)

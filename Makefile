@@ -1,0 +1,38 @@
+# make run: install, make the demonstration data, train, evaluate, report.
+# make test: install and run the tests. PYTHON chooses the interpreter (3.11 or 3.12);
+# PIP_ARGS is handed to pip, for example an index with CPU builds of torch.
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+DEMO := data/demo
+
+.PHONY: setup run test test-all lint bench clean
+
+setup: .venv/.installed
+
+.venv/.installed: requirements.txt $(wildcard vendor/wheels/*.whl)
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else \
+	  "Python 3.11 or 3.12 is needed, this is %d.%d: mediapipe 0.10.14 has no build for it. Try: make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+run: setup
+	@$(BIN)/python main.py synthesise $(DEMO)
+	@$(BIN)/python main.py run
+
+test: setup
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: setup
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf runs data/store data/demo

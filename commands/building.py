@@ -1,0 +1,82 @@
+"""From a config to the things it names: device, net, method, starting weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nets
+from nets import methods
+from nets.methods.base import Method
+from nets.weights import load_weights
+from training.checkpoint import read_checkpoint
+from utils.config import validate
+from utils.errors import UserError
+from utils.files import read_json
+from utils.settings import Evaluation, RunConfig
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; "auto" takes the first GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            raise UserError(f"run.device: {name} is not there ({count} CUDA devices); use cpu or auto")
+    return torch.device(name)
+
+
+def set_threads(wanted: int | None) -> int:
+    """Fix the number of CPU threads, on which the bits of a result depend; returns it."""
+    threads = wanted or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    return threads
+
+
+def build_method(config: RunConfig) -> Method:
+    """The method with its net, at the clip length and size that were asked for."""
+    net = nets.build(config.net.name, **config.net.options)
+    net.input_spec = net.input_spec.replace(**config.net.input.model_dump())
+    if config.net.init_from is not None:
+        start_from(net, Path(config.net.init_from))
+    return methods.build(config.method.name, net, **config.method.options)
+
+
+def start_from(net: torch.nn.Module, source: Path) -> None:
+    """Load weights of a run folder or of a weights file into `net`."""
+    if source.is_dir():
+        net.load_state_dict(net_weights(source))
+    else:
+        load_weights(net, source)
+
+
+def net_weights(run: Path) -> dict[str, Any]:
+    """The net's part of a run's best checkpoint."""
+    state = read_checkpoint(run / "checkpoints" / "best.pt")["method"]
+    return {key.removeprefix("net."): value for key, value in state.items() if key.startswith("net.")}
+
+
+def trained_method(run: Path) -> tuple[Method, RunConfig]:
+    """A run's method with its best weights, and the run's params."""
+    path = run / "params.json"
+    if not path.exists():
+        raise UserError(f"{run}: not a run folder (no params.json)")
+    config = validate(read_json(path), str(path))
+    without_start = config.model_copy(update={"net": config.net.model_copy(update={"init_from": None})})
+    method = build_method(without_start)
+    if method.trainable:
+        method.load_state_dict(read_checkpoint(run / "checkpoints" / "best.pt")["method"])
+    return method.eval(), config
+
+
+def classical_methods(settings: Evaluation) -> dict[str, Method]:
+    """The methods without training that get rows beside the net's."""
+    return {
+        name: methods.build("classical", nets.build(name), region=settings.region)
+        for name in settings.classical
+    }

@@ -1,0 +1,124 @@
+"""run, train and preprocess: the stages of one experiment in order."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands.params import load_config
+from commands.runfolder import RunFolder
+from dataset.reader import RecordingInfo, load_infos
+from dataset.split import Parts, make_split
+from preprocessing.run import StoreReport
+from preprocessing.run import preprocess as fill_store
+from utils import interrupt
+from utils.errors import UserError
+from utils.files import read_json, write_json
+from utils.runlog import RunLog, say
+from utils.settings import RunConfig
+
+
+@dataclass
+class Stage:
+    """What the stages of a run share."""
+
+    config: RunConfig
+    folder: Path
+    log: RunLog
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Log how long a stage takes; print it when logging.timings is on."""
+        start = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start
+        self.log.write("stage", name=name, seconds=round(seconds, 2))
+        if self.config.logging.timings:
+            say(f"{name}: {seconds:.1f} s")
+
+
+def preprocess(args: argparse.Namespace) -> int:
+    """Only fill the store."""
+    config = load_config(args.params, args.overrides)
+    with interrupt.listening():
+        report = _fill(config)
+    say(report.summary())
+    report.raise_if_failed(config.preprocessing.allow_failed)
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Preprocess, split and train; no test recording is read."""
+    return _experiment(args, evaluate=False)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The whole experiment, from what is there to the report."""
+    return _experiment(args, evaluate=True)
+
+
+def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
+    config = load_config(args.params, args.overrides)
+    if config.run.verify:
+        from commands.verify import verify
+
+        return verify(config)
+    run_folder = RunFolder(config)
+    with interrupt.listening(), run_folder.opened(must_exist=args.resume) as folder:
+        if run_folder.finished:
+            say(f"finished: {folder} (report.html, table.md, metrics.json)")
+            return 0
+        stage = Stage(config, folder, RunLog(folder / "log.jsonl"))
+        with stage.timed("preprocessing"):
+            report = _fill(config)
+        say(report.summary())
+        infos, parts = divide(config, report)
+        keep_split(parts, folder / "split.json")
+        _learn_and_test(stage, infos, parts, evaluate)
+        if evaluate:
+            run_folder.finish(split=parts.hash, failed=len(report.failed))
+    report.raise_if_failed(config.preprocessing.allow_failed)
+    return 0
+
+
+def _learn_and_test(
+    stage: Stage, infos: dict[str, RecordingInfo], parts: Parts, evaluate: bool
+) -> None:
+    """The stages that need torch."""
+    from commands.learning import learn
+    from commands.testing import test
+
+    with stage.timed("training"):
+        method = learn(stage.config, stage.folder, stage.log, infos, parts)
+    if evaluate:
+        with stage.timed("evaluation"):
+            test(stage.config, stage.folder, method, infos, parts)
+
+
+def _fill(config: RunConfig) -> StoreReport:
+    return fill_store(
+        config.data.sets, Path(config.data.store), config.preprocessing, config.logging.progress
+    )
+
+
+def divide(config: RunConfig, report: StoreReport) -> tuple[dict[str, RecordingInfo], Parts]:
+    """The recordings of the store by key, and who is in which part."""
+    names = [entry.name for entry in config.data.sets]
+    excluded = {entry.name: entry.exclude for entry in config.data.sets}
+    infos = load_infos(Path(config.data.store), names, excluded)
+    parts = make_split(infos, config.split, config.run.seed, failed=report.failed, excluded=excluded)
+    return {info.key: info for info in infos}, parts
+
+
+def keep_split(parts: Parts, path: Path) -> None:
+    """Write split.json; refuse to continue a run whose recordings have changed since."""
+    if path.exists() and read_json(path).get("hash") != parts.hash:
+        raise UserError(
+            f"{path}: the recordings or the split changed since this run began; "
+            "choose another run.name, or delete the folder"
+        )
+    write_json(path, parts.to_json())

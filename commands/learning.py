@@ -1,0 +1,109 @@
+"""The training stage: loaders, net, loop; the method comes back with its best weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from commands.building import build_method, resolve_device, set_threads
+from commands.runfolder import environment
+from dataset.loader import ClipLoader
+from dataset.reader import RecordingInfo, StoreClips
+from dataset.split import Parts
+from evaluation import protocols
+from evaluation.infer import infer, validation_loss
+from nets.methods.base import Method
+from nets.summary import model_summary
+from training.checkpoint import Checkpoints, read_checkpoint
+from training.fit import FitResult, fit
+from training.tracking import make_tracker
+from training.updater import Updater, resolve_amp
+from utils.files import write_json, write_text
+from utils.runlog import RunLog, say
+from utils.seeding import seed_everything
+from utils.settings import RunConfig, Train
+
+Infos = dict[str, RecordingInfo]
+
+
+def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Parts) -> Method:
+    """Train (or continue to); returns the method in eval mode with the weights chosen on validation."""
+    device, settings, method = prepare(config)
+    facts = environment(device, torch.get_num_threads(), settings.amp, config)
+    write_json(folder / "environment.json", facts)
+    log.write("start", environment=facts)
+    if not method.trainable:
+        return method.eval()
+    if config.logging.summary:
+        show_summary(method, folder)
+    checkpoints = Checkpoints(folder / "checkpoints", identity={
+        "net": config.net.name, "method": config.method.name, "split": parts.hash,
+    })
+    tracker = make_tracker(config.logging, folder, config.run.name, config.model_dump(mode="json"))
+    try:
+        result = train_once(config, settings, device, method, infos, parts,
+                            checkpoints=checkpoints, log=log, tracker=tracker)
+    finally:
+        tracker.finish()
+    say(f"trained {result.epochs} epochs; best epoch {result.best_epoch}")
+    method.load_state_dict(read_checkpoint(folder / "checkpoints" / "best.pt")["method"])
+    return method.eval()
+
+
+def prepare(config: RunConfig) -> tuple[torch.device, Train, Method]:
+    """Seeds, threads, device, precision and the method, in the order the bits depend on."""
+    set_threads(config.run.threads)
+    device = resolve_device(config.run.device)
+    seed_everything(config.run.seed, config.train.deterministic)
+    method = build_method(config).to(device)
+    amp = resolve_amp(config.train.amp, device)
+    return device, config.train.model_copy(update={"amp": amp}), method
+
+
+def show_summary(method: Method, folder: Path) -> None:
+    """Print the layers with parameters and FLOPs, and keep them in the run folder."""
+    text, facts = model_summary(method.net, method.input_spec)
+    write_text(folder / "net.txt", text + "\n")
+    say(f"{type(method.net).__name__}: {facts['parameters']:,} parameters, "
+        f"{facts['gmac_per_clip']:.3f} GMAC a clip (layers in {folder / 'net.txt'})")
+
+
+def train_once(
+    config: RunConfig, settings: Train, device: torch.device, method: Method, infos: Infos,
+    parts: Parts, *, checkpoints: Checkpoints | None, log: RunLog, tracker: object,
+) -> FitResult:
+    """One pass of the loop over the training part."""
+    loader = ClipLoader(
+        [infos[key] for key in parts.recordings("train")], method.input_spec,
+        batch=settings.batch, seed=config.run.seed, augment=config.data.augment,
+        clips_per_recording=config.data.clips_per_recording, workers=config.data.workers,
+    )
+    updater = Updater(method, settings, device, total_steps=settings.epochs * len(loader),
+                      steps_per_epoch=len(loader))
+    valid = [infos[key] for key in parts.recordings("valid")]
+    return fit(
+        method, updater, loader, settings=settings, device=device, checkpoints=checkpoints, log=log,
+        every=config.logging.every, progress=config.logging.progress,
+        validate=validation(config, method, valid) if valid else None, tracker=tracker,
+    )
+
+
+def validation(
+    config: RunConfig, method: Method, infos: list[RecordingInfo]
+) -> Callable[[], dict[str, float]]:
+    """Loss over the tiled clips, and heart-rate error under the run's protocol, of the validation part."""
+    recordings = [StoreClips(info, method.input_spec) for info in infos]
+    protocol = protocols.get(config.evaluation.protocol, config.evaluation.protocols)
+
+    def validate() -> dict[str, float]:
+        waveforms = infer({config.net.name: method}, recordings, batch=config.evaluation.batch)
+        metrics = protocols.score(waveforms, protocol, bootstrap=0)
+        row = next(row for row in metrics["rows"] if row["method"] == config.net.name)
+        loss = validation_loss(method, recordings, config.evaluation.batch)
+        mae = row["mae_bpm"]
+        # a recording that failed must not make the mean of the others look good
+        return {"loss": loss, "mae_bpm": float("nan") if mae is None or row["n_failed"] else mae}
+
+    return validate

@@ -1,0 +1,33 @@
+"""list: everything that can be chosen by name."""
+
+from __future__ import annotations
+
+import argparse
+
+from utils.registry import Registry
+from utils.runlog import say
+
+
+def listing(args: argparse.Namespace) -> int:
+    """Print nets, methods, datasets, face finders and protocols, one line each."""
+    from evaluation import protocols
+    from nets.methods import METHODS
+    from nets.registry import NETS
+    from preprocessing.face import FACE_FINDERS
+    from preprocessing.sources import SOURCES
+
+    for title, registry in {"nets": NETS, "methods": METHODS, "datasets": SOURCES,
+                            "face finders": FACE_FINDERS}.items():
+        _print(title, registry)
+    say("protocols")
+    for name in protocols.names():
+        say(f"  {name:22} {protocols.describe(name)}")
+    return 0
+
+
+def _print(title: str, registry: Registry) -> None:
+    say(title)
+    for name in registry.names():
+        access = getattr(registry.get(name), "access", "")
+        say(f"  {name:22} {registry.describe(name)}" + (f" [{access}]" if access else ""))
+    say()

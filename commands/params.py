@@ -1,0 +1,106 @@
+"""Loading params.json with every check that needs the registries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from utils import config
+from utils.registry import Registry
+from utils.settings import RunConfig
+
+Problem = tuple[str, str]
+
+
+def load_config(path: str, overrides: list[str]) -> RunConfig:
+    """The checked config of a params file; ParamsError lists every problem at once."""
+    return config.load(Path(path), overrides, [check_names])
+
+
+def check_names(raw: dict[str, Any]) -> list[Problem]:
+    """Problems of everything that is chosen by name, and of the options it is given."""
+    problems = _check_net(raw) + _check_data(raw) + _check_evaluation(raw)
+    from training.optim import check_train
+
+    return problems + check_train(_dict(raw, "train"))
+
+
+def _dict(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key, {})
+    return value if isinstance(value, dict) else {}
+
+
+def _check_entry(registry: Registry, path: str, section: dict[str, Any]) -> list[Problem]:
+    """A name and its options against a registry."""
+    name = section.get("name")
+    if not isinstance(name, str):
+        return []
+    if name not in registry.names():
+        return [(f"{path}.name", registry.unknown(name))]
+    options = _dict(section, "options")
+    return [(f"{path}.options.{key}", text) for key, text in registry.check(name, options)]
+
+
+def _check_net(raw: dict[str, Any]) -> list[Problem]:
+    from nets.methods import METHODS
+    from nets.registry import NETS
+
+    net, method = _dict(raw, "net"), {"name": "supervised", **_dict(raw, "method")}
+    problems = _check_entry(NETS, "net", net) + _check_entry(METHODS, "method", method)
+    if not problems and isinstance(net.get("name"), str):
+        problems += _check_input(net, method)
+    return problems
+
+
+def _check_input(net: dict[str, Any], method: dict[str, Any]) -> list[Problem]:
+    """Build the net without memory, to ask whether it takes these clips."""
+    import torch
+
+    import nets
+    from nets import methods
+
+    try:
+        with torch.device("meta"):
+            built = nets.build(net["name"], **_dict(net, "options"))
+            built.input_spec = built.input_spec.replace(**_dict(net, "input"))
+            methods.build(method["name"], built, **_dict(method, "options"))
+    except (ValueError, TypeError) as error:
+        return [("net.input", str(error))]
+    return []
+
+
+def _check_data(raw: dict[str, Any]) -> list[Problem]:
+    from preprocessing.face import FACE_FINDERS
+    from preprocessing.sources import SOURCES
+
+    problems: list[Problem] = []
+    sets = _dict(raw, "data").get("sets", [])
+    for index, entry in enumerate(sets if isinstance(sets, list) else []):
+        if isinstance(entry, dict):
+            problems += _check_entry(SOURCES, f"data.sets.{index}", entry)
+    finder = _dict(raw, "preprocessing").get("face_finder", "mediapipe_mesh")
+    if isinstance(finder, str) and finder not in FACE_FINDERS.names():
+        problems.append(("preprocessing.face_finder", FACE_FINDERS.unknown(finder)))
+    return problems
+
+
+def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:
+    import nets
+    from evaluation import protocols
+    from nets.registry import NETS
+
+    problems: list[Problem] = []
+    section = _dict(raw, "evaluation")
+    own = {k: v for k, v in _dict(section, "protocols").items() if isinstance(v, dict)}
+    for name in [section.get("protocol", "default"), *own]:
+        try:
+            protocols.get(name, own)
+        except ValueError as error:
+            problems.append((f"evaluation.protocols.{name}" if name in own else "evaluation.protocol",
+                             str(error)))
+    classical = section.get("classical", [])
+    for name in classical if isinstance(classical, list) else []:
+        if name not in nets.names() or NETS.get(name).task != "classical":
+            known = [n for n in nets.names() if NETS.get(n).task == "classical"]
+            problems.append(("evaluation.classical", f"{name!r} is not one of {', '.join(known)}"))
+    return problems

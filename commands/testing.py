@@ -1,0 +1,67 @@
+"""The evaluation stage: waveforms once, then metrics, table and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from commands.building import classical_methods
+from dataset.loader import mean_rate_bpm
+from dataset.reader import RecordingInfo, StoreClips
+from dataset.split import Parts
+from evaluation import protocols
+from evaluation.infer import infer
+from evaluation.report import write_report
+from evaluation.table import metrics_markdown
+from evaluation.waveforms import RecordingWaveform, read_waveforms, write_waveforms
+from nets.methods.base import Method
+from utils.files import write_json, write_text
+from utils.runlog import say
+from utils.settings import RunConfig
+
+
+def test(
+    config: RunConfig, folder: Path, method: Method, infos: dict[str, RecordingInfo], parts: Parts
+) -> None:
+    """Predict every test recording, store the waveforms, score and report them."""
+    waveforms = predict_parts(config, method, infos, parts)
+    train_rate = mean_rate_bpm([infos[key] for key in parts.recordings("train")])
+    write_waveforms(folder / "waveforms.h5", waveforms, {
+        "constant_bpm": train_rate, "net": config.net.name, "split": parts.hash,
+    })
+    metrics = score_run(config, folder, parts)
+    table = metrics_markdown(metrics)
+    write_text(folder / "table.md", table + "\n")
+    say(table)
+    if config.logging.figures:
+        write_report(folder)
+    say(f"results: {folder} (report.html, table.md, metrics.json)")
+
+
+def predict_parts(
+    config: RunConfig, method: Method, infos: dict[str, RecordingInfo], parts: Parts
+) -> list[RecordingWaveform]:
+    """The net's and the classical methods' waveforms for the test part and each extra list."""
+    methods = {config.net.name: method, **classical_methods(config.evaluation)}
+    waveforms: list[RecordingWaveform] = []
+    for part in parts.tested():
+        recordings = [StoreClips(infos[key], method.input_spec) for key in parts.recordings(part)]
+        waveforms += infer(methods, recordings, batch=config.evaluation.batch, part=part,
+                           progress=config.logging.progress)
+    return waveforms
+
+
+def score_run(config: RunConfig, folder: Path, parts: Parts) -> dict:
+    """Score the stored waveforms under the run's protocol; writes metrics.json and windows.csv."""
+    waveforms, attributes = read_waveforms(folder / "waveforms.h5")
+    protocol = protocols.get(config.evaluation.protocol, config.evaluation.protocols)
+    metrics = protocols.score(
+        waveforms, protocol, window_s=config.evaluation.window_s,
+        bootstrap=config.evaluation.bootstrap, seed=config.run.seed,
+        constant_bpm=attributes.get("constant_bpm"),
+        missing={part: parts.missing(part) for part in parts.tested()},
+    )
+    rows = metrics.pop("windows")
+    protocols.write_windows(folder / "windows.csv", rows)
+    metrics["split"] = {"hash": parts.hash, "by": parts.by, "leaks": parts.leaks}
+    write_json(folder / "metrics.json", metrics)
+    return metrics

@@ -1,0 +1,147 @@
+"""The command line: run, preprocess, train, evaluate, predict, table, list, doctor, synthesise.
+
+Exit codes: 0 done; 1 a fault of ours; 2 wrong use or wrong params; 3 finished, but recordings
+failed and were named; 4 stopped by a named cause, resumable; 130 Ctrl-C and 143 SIGTERM, resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+import traceback
+
+from utils.errors import Interrupted, UserError
+
+COMMANDS = {
+    "run": "commands.experiment:run",
+    "preprocess": "commands.experiment:preprocess",
+    "train": "commands.experiment:train",
+    "evaluate": "commands.evaluate:evaluate",
+    "predict": "commands.predict:predict",
+    "table": "commands.table:table",
+    "list": "commands.listing:listing",
+    "doctor": "commands.doctor:doctor",
+    "synthesise": "commands.synthesise:synthesise",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; nothing heavy is imported for it."""
+    top = argparse.ArgumentParser(
+        prog="main.py", description="Train and evaluate remote photoplethysmography networks. "
+        "Without a command: run params.json.",
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
+    _add_experiment(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_others(commands)
+    return top
+
+
+def _add_experiment(commands: argparse._SubParsersAction) -> None:
+    texts = {
+        "run": "preprocess what is missing, split, train, evaluate, report",
+        "preprocess": "only fill the store",
+        "train": "preprocess, split, train; no test recording is read",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("params", nargs="?", default="params.json", help="default: params.json")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="section.key=value", dest="overrides",
+            help="override one setting; may be repeated",
+        )
+        if name != "preprocess":
+            command.add_argument(
+                "--resume", action="store_true", help="insist on continuing an existing run"
+            )
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    text = "score stored waveforms under named protocols; no network is run"
+    command = commands.add_parser("evaluate", help=text, description=text)
+    command.add_argument("target", help="a run folder or a waveform file")
+    command.add_argument("--protocol", nargs="+", default=["default"], metavar="NAME")
+    command.add_argument("--out", metavar="DIR", help="default: the target's folder")
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    text = "waveform and heart rate from any face video, no ground truth needed"
+    command = commands.add_parser("predict", help=text, description=text)
+    command.add_argument("videos", nargs="+", metavar="VIDEO")
+    command.add_argument("--checkpoint", metavar="RUN_OR_FILE", help="a run folder or weights")
+    command.add_argument("--net", metavar="NAME", help="the net a bare weights file belongs to")
+    command.add_argument("--method", metavar="NAME", help="a method without training, such as pos")
+    command.add_argument("--face-finder", metavar="NAME", help="default: that of the run, or mediapipe_mesh")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    command.add_argument("--out", default="predictions", metavar="DIR", help="default: predictions")
+
+
+def _add_others(commands: argparse._SubParsersAction) -> None:
+    text = "one table over runs, beside published numbers"
+    table = commands.add_parser("table", help=text, description=text)
+    table.add_argument("runs", nargs="+", metavar="RUN")
+    table.add_argument("--out", metavar="DIR", help="also write table.md, table.csv and table.tex there")
+    for name, text in {
+        "list": "registered nets, methods, datasets, face finders and protocols",
+        "doctor": "check the environment: versions, one cv2, face mesh, devices, disk",
+    }.items():
+        commands.add_parser(name, help=text, description=text)
+    text = "write synthetic face videos with a known pulse in the layout of UBFC-rPPG DATASET_2"
+    made = commands.add_parser("synthesise", help=text, description=text)
+    made.add_argument("out", metavar="DIR")
+    for part, number in {"train": 16, "valid": 4, "test": 8, "hard": 6, "control": 2}.items():
+        made.add_argument(f"--{part}", type=int, default=number, metavar="N", help=f"default: {number}")
+    made.add_argument("--seconds", type=float, default=15.0, help="length of each recording, default: 15")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--codec", choices=["mjpeg", "uncompressed"], default="mjpeg")
+    made.add_argument("--workers", type=int, help="processes; default: one a core")
+
+
+def dispatch(args: argparse.Namespace) -> int:
+    """Import the command's module and run it; returns the exit code."""
+    module, _, function = COMMANDS[args.command].partition(":")
+    return getattr(importlib.import_module(module), function)(args)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, run, and turn every ending into its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(words or ["run"])
+    if args.command is None:
+        parser().print_help()
+        return 2
+    try:
+        return dispatch(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except Interrupted as stop:
+        print(f"stopped; the same command continues{stop.hint}", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        print("error: out of memory; use fewer workers, a smaller batch or a smaller size", file=sys.stderr)
+        return 4
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"error: disk full: {error.filename or error}; free some space and run again",
+                  file=sys.stderr)
+            return 4
+        traceback.print_exc()
+        return 1
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
