@@ -1,0 +1,104 @@
+"""Which recordings the store holds, read from the manifests alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from preprocessing.manifest import NAME as MANIFEST
+from preprocessing.manifest import Manifest
+from utils.errors import UserError
+from utils.files import natural_key
+from utils.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class RecordingInfo:
+    """One usable recording as its manifest describes it; the file itself is not opened."""
+
+    key: str
+    dataset: str
+    subject: str
+    recording: str
+    path: Path
+    n_frames: int
+    fps: float
+    size: int
+    has_label: bool
+    conditions: dict[str, str] = field(default_factory=dict)
+    hr_mean_bpm: float | None = None
+    face_found_share: float | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class FailedRecording:
+    """One recording that preprocessing could not use, and why."""
+
+    key: str
+    dataset: str
+    subject: str
+    recording: str
+    reason: str
+
+
+def recording_key(dataset: str, recording: str) -> str:
+    """The name of a recording across datasets: "<dataset>.<recording>"."""
+    return f"{dataset}.{recording}"
+
+
+def load_infos(
+    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]] | None = None
+) -> list[RecordingInfo]:
+    """The usable recordings of the named datasets, in natural order, from the manifests alone.
+
+    exclude: recording ids left out, by dataset. UserError for a dataset without a manifest and for an
+    excluded id that nobody knows.
+    """
+    infos = []
+    for name, recording, entry in _entries(store, names, exclude or {}, "done"):
+        infos.append(RecordingInfo(
+            key=recording_key(name, recording), dataset=name, subject=entry["subject"], recording=recording,
+            path=Path(store) / name / entry["file"], n_frames=entry["n_frames"], fps=float(entry["fps"]),
+            size=entry["size"], has_label=entry["has_label"], conditions=dict(entry["conditions"]),
+            hr_mean_bpm=entry["hr_mean_bpm"], face_found_share=entry["face_found_share"],
+            sha256=entry["sha256"],
+        ))
+    return infos
+
+
+def load_failed(
+    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]] | None = None
+) -> list[FailedRecording]:
+    """The recordings of the named datasets that failed in preprocessing, in natural order."""
+    return [
+        FailedRecording(recording_key(name, rec), name, entry.get("subject", rec), rec, entry["reason"])
+        for name, rec, entry in _entries(store, names, exclude or {}, "failed")
+    ]
+
+
+def _entries(
+    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]], status: str
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for name in sorted(names, key=natural_key):
+        path = Path(store) / name / MANIFEST
+        if not path.exists():
+            raise UserError(f"{path}: no such file; run `python main.py preprocess` for {name} first")
+        entries = Manifest(path).entries
+        left_out = exclude.get(name, ())
+        for recording in left_out:
+            if recording not in entries:
+                hint = did_you_mean(recording, list(entries))
+                raise UserError(f"data.sets: {name} has no recording {recording!r} to exclude{hint}")
+        for recording in sorted(entries, key=natural_key):
+            if entries[recording]["status"] == status and recording not in left_out:
+                yield name, recording, entries[recording]
+
+
+def mean_rate_bpm(infos: Sequence[RecordingInfo]) -> float | None:
+    """Mean of the recordings' mean heart rates: what the constant predictor answers; None without any."""
+    rates = [info.hr_mean_bpm for info in infos if info.hr_mean_bpm is not None]
+    return math.fsum(rates) / len(rates) if rates else None

@@ -1,0 +1,184 @@
+"""Training clips: batches that are a function of (seed, epoch, step), prepared here or by workers."""
+
+from __future__ import annotations
+
+import signal
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dataset import samplers
+from dataset.reader import Clip, RecordingInfo, StoreClips, collate
+from dataset.samplers import Batches, Sample
+from dataset.transforms import UNCHANGED, draw_change, single_thread, span_at_speed
+from utils import interrupt
+from utils.contracts import ClipBatch, InputSpec
+from utils.errors import UserError
+from utils.seeding import sample_rng
+from utils.settings import Augment
+
+_KEPT_RECORDINGS = 512
+_SAMPLE_STREAM = 3
+Step = tuple[int, int]
+
+
+class _Maker(Dataset[ClipBatch | UserError]):
+    """Makes the batch of (epoch, step); picklable, so each worker has its own."""
+
+    def __init__(
+        self, infos: Sequence[RecordingInfo], spec: InputSpec, batch: int, seed: int,
+        augment: Augment, clips_per_recording: int | None,
+    ) -> None:
+        self.infos, self.spec, self.batch, self.seed = list(infos), spec, batch, seed
+        self.augment, self.clips_per_recording = augment, clips_per_recording
+        self.frames = spec.train_frames or spec.frames
+        self._plan: tuple[int, Batches] | None = None
+        self._sources: OrderedDict[int, StoreClips] = OrderedDict()
+        self._buffer: np.ndarray | None = None
+
+    def plan(self, epoch: int) -> Batches:
+        """The samples of every batch of the epoch; the last epoch asked for is kept."""
+        if self._plan is None or self._plan[0] != epoch:
+            lengths = [info.n_frames for info in self.infos]
+            draw = samplers.get(self.spec.plan)
+            made = draw(lengths, self.frames, self.batch, self.clips_per_recording, self.seed, epoch)
+            self._plan = epoch, made
+        return self._plan[1]
+
+    def make(self, epoch: int, step: int) -> ClipBatch:
+        """The batch, whoever asks."""
+        samples = self.plan(epoch)[step]
+        with single_thread():
+            sources = [self._source(sample.recording) for sample in samples]
+            return collate([self._clip(s, epoch, source) for s, source in zip(samples, sources, strict=True)],
+                           sources)
+
+    def __getitem__(self, at: Step) -> ClipBatch | UserError:
+        """As `make`, with a user's error as a value: raised in a worker it would lose its words."""
+        try:
+            return self.make(*at)
+        except UserError as error:
+            return UserError(str(error))
+
+    def _clip(self, sample: Sample, epoch: int, source: StoreClips) -> Clip:
+        n, frames, change = source.n_frames, self.frames, UNCHANGED
+        if self.augment.flip or self.augment.speed:
+            rng = sample_rng(self.seed, epoch, sample.index, _SAMPLE_STREAM)
+            change = draw_change(rng, self.augment, frames, n)
+        room = n - span_at_speed(frames, change.speed)
+        start = sample.start * (room + 1) // (n - frames + 1)
+        return source.clip(start, frames, change, self._read_buffer(source.info.size))
+
+    def _source(self, recording: int) -> StoreClips:
+        if recording not in self._sources:
+            self._sources[recording] = StoreClips(self.infos[recording], self.spec)
+            if len(self._sources) > _KEPT_RECORDINGS:
+                self._sources.popitem(last=False)
+        self._sources.move_to_end(recording)
+        return self._sources[recording]
+
+    def _read_buffer(self, size: int) -> np.ndarray:
+        """Memory for the frames of one clip, the same for clip after clip."""
+        longest = span_at_speed(self.frames + 1, max(1.0, self.augment.speed_high * (self.augment.speed > 0)))
+        if self._buffer is None or self._buffer.shape[1] != size:
+            self._buffer = np.empty((longest, size, size, 3), np.uint8)
+        return self._buffer
+
+
+class _Steps(Sampler[Step]):
+    """The steps still to be made of the current epoch."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+class ClipLoader:
+    """Batches of training clips; implements utils.contracts.BatchSource.
+
+    The batches are the same bits for any number of workers and threads, and for an epoch entered at
+    any step. Clips start at random frames; where the plan and the augmentation put them is a function
+    of (seed, epoch, number of the clip in the epoch).
+    """
+
+    def __init__(
+        self, infos: Sequence[RecordingInfo], spec: InputSpec, *, batch: int, seed: int,
+        augment: Augment | None = None, clips_per_recording: int | None = None, workers: int = 0,
+    ) -> None:
+        """batch: clips in a batch; clips_per_recording: per epoch, None: length over clip length.
+
+        workers: processes that prepare batches ahead, 0: this one does. UserError when there is no
+        recording or when one is shorter than a clip.
+        """
+        _require_length(infos, spec.train_frames or spec.frames)
+        self._maker = _Maker(infos, spec, batch, seed, augment or Augment(), clips_per_recording)
+        self._n_steps = len(self._maker.plan(0))
+        self._workers, self._seed = workers, seed
+        self._steps = _Steps()
+        self._loader: DataLoader[ClipBatch | UserError] | None = None
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return self._n_steps
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClipBatch]:
+        """The batches of one epoch from `first_step` on."""
+        if not self._workers:
+            return (self._maker.make(epoch, step) for step in range(first_step, self._n_steps))
+        return self._from_workers(epoch, first_step)
+
+    def _from_workers(self, epoch: int, first_step: int) -> Iterator[ClipBatch]:
+        if self._loader is None:
+            self._loader = self._start()
+        self._steps.steps = [(epoch, step) for step in range(first_step, self._n_steps)]
+        batches = iter(self._loader)
+        while True:
+            try:
+                batch = next(batches, None)
+            except RuntimeError:
+                interrupt.check()
+                raise
+            if batch is None:
+                return
+            if isinstance(batch, UserError):
+                raise UserError(str(batch))
+            yield batch
+
+    def _start(self) -> DataLoader[ClipBatch | UserError]:
+        """Spawned workers that live as long as this loader; the global random state is not touched."""
+        return DataLoader(
+            self._maker, batch_size=None, sampler=self._steps, num_workers=self._workers,
+            collate_fn=_unchanged, worker_init_fn=_leave_signals_to_parent, persistent_workers=True,
+            multiprocessing_context="spawn", generator=torch.Generator().manual_seed(self._seed),
+        )
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the parent ends its workers itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _require_length(infos: Sequence[RecordingInfo], frames: int) -> None:
+    if not infos:
+        raise UserError("there is no recording to train on; check the train part of the split")
+    short = [info for info in infos if info.n_frames < frames]
+    if short:
+        shown = ", ".join(f"{info.key} ({info.n_frames} frames)" for info in short[:10])
+        more = f" and {len(short) - 10} more" if len(short) > 10 else ""
+        raise UserError(
+            f"{len(short)} recording(s) are shorter than a training clip of {frames} frames: {shown}{more}; "
+            f"lower net.input.frames, or list them under exclude of their set in data.sets"
+        )

@@ -1,0 +1,137 @@
+"""How the batches of an epoch are drawn: plans by name, pure functions of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.registry import did_you_mean
+from utils.seeding import sample_rng
+
+_PLAN_STREAM = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip of an epoch: position of its recording in the list, first frame, number in the epoch."""
+
+    recording: int
+    start: int
+    index: int
+
+
+Batches = list[list[Sample]]
+
+
+class Plan(Protocol):
+    """Draws the batches of one epoch."""
+
+    def __call__(
+        self, lengths: list[int], frames: int, batch: int, clips_per_recording: int | None,
+        seed: int, epoch: int,
+    ) -> Batches:
+        """lengths: frames of each recording, none below `frames`. As many batches every epoch."""
+        ...
+
+
+PLANS: dict[str, Plan] = {}
+
+
+def register(name: str) -> Callable[[Plan], Plan]:
+    """Decorator that makes a plan available as InputSpec.plan."""
+
+    def add(plan: Plan) -> Plan:
+        PLANS[name] = plan
+        return plan
+
+    return add
+
+
+def get(name: str) -> Plan:
+    """The plan of that name; UserError lists the names otherwise."""
+    if name not in PLANS:
+        hint = did_you_mean(name, list(PLANS))
+        raise UserError(f"unknown batch plan {name!r}{hint}  known: {', '.join(PLANS)}")
+    return PLANS[name]
+
+
+def visits(lengths: list[int], frames: int, clips_per_recording: int | None) -> list[int]:
+    """Clips each recording gives per epoch: the fixed number, or its length over the clip's."""
+    return [clips_per_recording or max(1, length // frames) for length in lengths]
+
+
+@register("clips")
+def clips(
+    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int
+) -> Batches:
+    """Clips at random starts, shuffled over all recordings; the last batch may be smaller."""
+    rng = sample_rng(seed, epoch, _PLAN_STREAM)
+    order = np.repeat(np.arange(len(lengths)), visits(lengths, frames, clips_per_recording))
+    rng.shuffle(order)
+    return _cut([order[i : i + batch] for i in range(0, len(order), batch)], lengths, frames, rng)
+
+
+@register("distinct")
+def distinct(
+    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int
+) -> Batches:
+    """Like "clips", but no recording is twice in a batch, and all batches are full.
+
+    A batch holds min(batch, number of recordings) clips. Where a few long recordings would be left
+    over for the last batches, others are visited more often than their share to fill them.
+    """
+    width = min(batch, len(lengths))
+    if width < 2:
+        raise UserError(
+            f'batch plan "distinct" contrasts recordings, so it needs at least 2 of them and a batch of '
+            f"at least 2; here are {len(lengths)} and train.batch = {batch}"
+        )
+    rng = sample_rng(seed, epoch, _PLAN_STREAM)
+    wanted = np.array(visits(lengths, frames, clips_per_recording))
+    n_batches = max(-(-int(wanted.sum()) // width), int(wanted.max()))
+    counts = _fill(wanted, n_batches, n_batches * width, rng)
+    return _cut(_deal(counts, n_batches, width, rng), lengths, frames, rng)
+
+
+def _fill(counts: np.ndarray, highest: int, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Visits added at random until they sum to `total`, no recording above `highest`."""
+    counts = counts.copy()
+    while (missing := total - int(counts.sum())) > 0:
+        free = np.flatnonzero(counts < highest)
+        counts[rng.permutation(free)[:missing]] += 1
+    return counts
+
+
+def _deal(counts: np.ndarray, n_batches: int, width: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Deal visits to batches so that no recording meets itself.
+
+    The visits, grouped by recording, fill one column of all batches after another. Only a recording
+    whose visits run on into the next column could meet itself there: it takes other batches first.
+    """
+    order = rng.permutation(len(counts))
+    line = np.repeat(order, counts[order])
+    table = np.empty((n_batches, width), dtype=np.int64)
+    for column in range(width):
+        entries = line[column * n_batches : (column + 1) * n_batches]
+        rows = rng.permutation(n_batches)
+        if column:
+            taken = table[rows, column - 1] == entries[0]
+            rows = np.concatenate([rows[~taken], rows[taken]])
+            head = int((entries == entries[0]).sum())
+            rows[head:] = rng.permutation(rows[head:])
+        table[rows, column] = entries
+    return list(table[rng.permutation(n_batches)])
+
+
+def _cut(
+    batches: list[np.ndarray], lengths: list[int], frames: int, rng: np.random.Generator
+) -> Batches:
+    """Give every visit a start, uniform over all that fit, and its number in the epoch."""
+    flat = np.concatenate(batches)
+    starts = rng.integers(0, np.array(lengths)[flat] - frames + 1)
+    numbered = iter(zip(flat.tolist(), starts.tolist(), range(len(flat)), strict=True))
+    return [[Sample(*next(numbered)) for _ in batch] for batch in batches]

@@ -1,0 +1,246 @@
+"""What happens to frames and labels when a clip is read: torch functions that run on any device."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.settings import Augment
+
+EPSILON = 1e-7
+_BLOCK_FRAMES = 16
+_BLOCK_PIXELS = 32
+
+
+@contextlib.contextmanager
+def single_thread() -> Iterator[None]:
+    """Run torch on one CPU thread, so that the bits do not depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _area_weights(n_in: int, n_out: int) -> Tensor:
+    """Share of each input pixel in each output pixel: (n_out, n_in) float64, rows sum to 1."""
+    edges = torch.arange(n_out + 1, dtype=torch.float64) * n_in / n_out
+    pixel = torch.arange(n_in, dtype=torch.float64)
+    upper = torch.minimum(edges[1:, None], pixel + 1)
+    lower = torch.maximum(edges[:-1, None], pixel)
+    return (upper - lower).clamp_min(0) * n_out / n_in
+
+
+def _bilinear_weights(n_in: int, n_out: int) -> Tensor:
+    """Linear interpolation between pixel centres, edges held: (n_out, n_in) float64."""
+    centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5
+    distance = (centre.clamp(0, n_in - 1)[:, None] - torch.arange(n_in, dtype=torch.float64)).abs()
+    return (1 - distance).clamp_min(0)
+
+
+@functools.lru_cache(maxsize=64)
+def _axis_weights(n_in: int, n_out: int) -> tuple[Tensor, int]:
+    """Weights of one axis as a block (float32) and how often it repeats along the diagonal.
+
+    Area weights repeat every n_in / gcd pixels, so most of the full matrix is zero and is left out.
+    """
+    if n_out > n_in:
+        return _bilinear_weights(n_in, n_out).float(), 1
+    repeats = math.gcd(n_in, n_out)
+    wide = [r for r in range(1, repeats + 1) if repeats % r == 0 and n_in // r >= min(n_in, _BLOCK_PIXELS)]
+    blocks = max(wide)
+    return _area_weights(n_in // blocks, n_out // blocks).float(), blocks
+
+
+def area_resize(video: Tensor, size: int) -> Tensor:
+    """Frames at size x size: uint8 (T, H, W, 3) to float32 (T, size, size, 3), values 0..255.
+
+    Each output pixel is the exact area mean of what it covers, fractional factors included, and is
+    not rounded to 8 bits. An axis that must grow is interpolated linearly.
+    """
+    n, height, width, channels = video.shape
+    if (height, width) == (size, size):
+        return video.float()
+    rows, row_blocks = _axis_weights(height, size)
+    columns, column_blocks = _axis_weights(width, size)
+    rows = rows.to(video.device)
+    mix = torch.kron(columns.to(video.device), torch.eye(channels, device=video.device)).T.contiguous()
+    made = torch.empty(n, size, size, channels, device=video.device)
+    for start in range(0, n, _BLOCK_FRAMES):
+        block = video[start : start + _BLOCK_FRAMES].float()
+        block = block.reshape(-1, height // row_blocks, width * channels)
+        block = torch.matmul(rows, block).view(-1, width // column_blocks * channels) @ mix
+        made[start : start + _BLOCK_FRAMES] = block.view(-1, size, size, channels)
+    return made
+
+
+@dataclass(frozen=True)
+class FrameStatistics:
+    """Mean and standard deviation of a recording's pixels, and of its normalised differences."""
+
+    mean: float
+    std: float
+    diff_std: float
+
+
+@dataclass(frozen=True)
+class LabelStatistics:
+    """Mean and standard deviation of a recording's label, and of its first differences."""
+
+    mean: float
+    std: float
+    diff_std: float
+
+
+class StatisticsSum:
+    """Gathers FrameStatistics block by block, in memory that does not grow with the recording."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(6)
+        self._last: Tensor | None = None
+
+    def add(self, frames: Tensor) -> None:
+        """Take the next frames, float (n, S, S, 3), in time order."""
+        self._sums[:3] += _moments(frames)
+        joined = frames if self._last is None else torch.cat([self._last, frames])
+        if len(joined) > 1:
+            self._sums[3:] += _moments(normalised_difference(joined))
+        self._last = frames[-1:].clone()
+
+    def result(self) -> FrameStatistics:
+        """The statistics of all frames taken so far (population standard deviations)."""
+        mean, std = _mean_std(*self._sums[:3])
+        return FrameStatistics(mean, std, _mean_std(*self._sums[3:])[1])
+
+
+def _moments(values: Tensor) -> list[float]:
+    """Count, sum and sum of squares of the finite values, summed in float64."""
+    values = torch.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    total, squares = values.sum(dtype=torch.float64), values.square().sum(dtype=torch.float64)
+    return [float(values.numel()), float(total), float(squares)]
+
+
+def _mean_std(count: float, total: float, squares: float) -> tuple[float, float]:
+    if count == 0:
+        return 0.0, 0.0
+    mean = total / count
+    return float(mean), math.sqrt(max(0.0, squares / count - mean * mean))
+
+
+def label_statistics(label: Tensor) -> LabelStatistics:
+    """Statistics of a recording's label (T,) over its finite samples; NaN where there are none."""
+    values = label.double()
+    steps = values.diff()
+    values, steps = values[values.isfinite()], steps[steps.isfinite()]
+
+    def spread(part: Tensor) -> float:
+        return float(part.std(correction=0)) if len(part) else math.nan
+
+    mean = float(values.mean()) if len(values) else math.nan
+    return LabelStatistics(mean, spread(values), spread(steps))
+
+
+def normalised_difference(frames: Tensor) -> Tensor:
+    """(X(t+1) - X(t)) / (X(t+1) + X(t) + 1e-7) (Chen & McDuff 2018, eq. 8): (n, ...) to (n - 1, ...)."""
+    before, after = frames[:-1], frames[1:]
+    return (after - before) / (after + before).add_(EPSILON)
+
+
+def _over(values: Tensor, scale: float) -> Tensor:
+    """values / scale; what is not finite becomes 0 (a still picture has a scale of 0)."""
+    return torch.nan_to_num(values / scale, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def video_form(frames: Tensor, form: str, n_frames: int, statistics: FrameStatistics | None) -> Tensor:
+    """Frames in one of VIDEO_FORMS: float (n, S, S, 3), values 0..255, to (n_frames, S, S, 3).
+
+    "diff_normalised" uses n = n_frames + 1 frames; with n = n_frames the clip ends the recording, and
+    its last frame is zero. `statistics` are the recording's, for the two forms that need them.
+    """
+    if form == "raw":
+        return frames[:n_frames]
+    if form == "unit":
+        return frames[:n_frames] / 255
+    if form == "centred":
+        return (frames[:n_frames] - 127.5) / 128
+    if statistics is None:
+        raise ValueError(f"video form {form!r} needs the recording's statistics")
+    if form == "standardised":
+        return _over(frames[:n_frames] - statistics.mean, statistics.std)
+    changes = _over(normalised_difference(frames[: n_frames + 1]), statistics.diff_std)
+    return _end_with_zeros(changes, n_frames)
+
+
+def target_form(label: Tensor, form: str, n_frames: int, statistics: LabelStatistics) -> Tensor:
+    """The label in one of TARGET_FORMS: float (n,) to float32 (n_frames,), in step with `video_form`.
+
+    Index t of "diff_normalised" is the step from frame t to t + 1 over the recording's standard
+    deviation of steps. Samples that are NaN stay NaN; a flat label becomes zeros.
+    """
+    values = label.double()
+    if form == "raw":
+        return values[:n_frames].float()
+    if form == "standardised":
+        made, scale = values[:n_frames] - statistics.mean, statistics.std
+    else:
+        steps = values[: n_frames + 1].diff()
+        made, scale = _end_with_zeros(steps, n_frames), statistics.diff_std
+    made = torch.where(made.isnan(), made, _over(made, scale))
+    return made.float()
+
+
+def _end_with_zeros(values: Tensor, n_frames: int) -> Tensor:
+    """(n, ...) extended by zeros to (n_frames, ...)."""
+    missing = n_frames - len(values)
+    return values if missing <= 0 else torch.cat([values, values.new_zeros(missing, *values.shape[1:])])
+
+
+@dataclass(frozen=True)
+class Change:
+    """What augmentation does to one clip: the speed it is played at, and whether it is mirrored."""
+
+    speed: float = 1.0
+    flip: bool = False
+
+
+UNCHANGED = Change()
+
+
+def draw_change(rng: np.random.Generator, augment: Augment, frames: int, available: int) -> Change:
+    """Draw the change of one training clip of `frames` frames of a recording with `available`.
+
+    The number of draws does not depend on their outcome. A speed for which the recording is too
+    short is lowered to the highest that fits.
+    """
+    flip, fast = rng.random(), rng.random()
+    speed = float(rng.uniform(augment.speed_low, augment.speed_high))
+    if fast >= augment.speed:
+        return Change(1.0, flip < augment.flip)
+    highest = (available - 1) / (frames - 1)
+    return Change(min(speed, highest), flip < augment.flip)
+
+
+def span_at_speed(frames: int, speed: float) -> int:
+    """Source frames that `frames` frames at `speed` reach over, both ends included."""
+    return math.ceil((frames - 1) * speed - 1e-9) + 1
+
+
+def resample_time(values: Tensor, speed: float, n: int) -> Tensor:
+    """Linear interpolation at the positions 0, speed, 2 speed, ...: (m, ...) to (n, ...)."""
+    if speed == 1.0:
+        return values[:n]
+    position = torch.arange(n, dtype=torch.float64) * speed
+    before = position.floor().long().clamp_max(len(values) - 1)
+    share = position - before
+    after = torch.where(share > 0, before + 1, before).clamp_max(len(values) - 1)
+    share = share.to(values.device, values.dtype).view(-1, *[1] * (values.dim() - 1))
+    first, second = (values[index.to(values.device)] for index in (before, after))
+    return first.lerp_(second, share)
