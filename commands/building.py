@@ -40,11 +40,12 @@ def set_threads(wanted: int | None) -> int:
 
 def build_method(config: RunConfig) -> Method:
     """The method with its net, at the clip length and size that were asked for."""
-    net = nets.build(config.net.name, **config.net.options)
+    net: Any = nets.build(config.net.name, **config.net.options)
     net.input_spec = net.input_spec.replace(**config.net.input.model_dump())
     if config.net.init_from is not None:
         start_from(net, Path(config.net.init_from))
-    return methods.build(config.method.name, net, **config.method.options)
+    method: Method = methods.build(config.method.name, net, **config.method.options)
+    return method
 
 
 def start_from(net: torch.nn.Module, source: Path) -> None:

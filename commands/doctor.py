@@ -77,8 +77,8 @@ def _face_mesh() -> tuple[bool, str]:
 
     from preprocessing.face import FACE_FINDERS
 
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as handle:
-        picture = cv2.imread(handle.name)[:, :, ::-1].copy()
+    path = str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    picture = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
     look = FACE_FINDERS.build("mediapipe_mesh").look(picture)
     found = look.landmarks is not None
     return found, f"mediapipe {_version('mediapipe')}: face mesh {'works' if found else 'finds no face'}"

@@ -9,6 +9,7 @@ from typing import Any
 from evaluation import protocols
 from evaluation.table import metrics_markdown
 from evaluation.waveforms import read_waveforms
+from utils.config import validate
 from utils.errors import UserError
 from utils.files import read_json, safe_name, write_json
 from utils.runlog import say
@@ -22,13 +23,13 @@ def evaluate(args: argparse.Namespace) -> int:
     if not file.exists():
         raise UserError(f"{file}: not there; give a run folder that was evaluated, or a waveform file")
     out = Path(args.out) if args.out else file.parent
-    settings, missing = _run_facts(target)
+    settings, missing, seed = _run_facts(target)
     chosen = [protocols.get(safe_name(name), settings.protocols) for name in args.protocol]
     waveforms, attributes = read_waveforms(file)
     out.mkdir(parents=True, exist_ok=True)
     for protocol in chosen:
         metrics = protocols.score(
-            waveforms, protocol, window_s=settings.window_s, bootstrap=settings.bootstrap,
+            waveforms, protocol, window_s=settings.window_s, bootstrap=settings.bootstrap, seed=seed,
             constant_bpm=attributes.get("constant_bpm"), missing=missing,
         )
         metrics.pop("windows")
@@ -37,10 +38,11 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run_facts(target: Path) -> tuple[Evaluation, dict[str, list[str]]]:
-    """Evaluation settings and missing recordings of a run folder; defaults for a bare file."""
+def _run_facts(target: Path) -> tuple[Evaluation, dict[str, list[str]], int]:
+    """Evaluation settings, missing recordings and seed of a run folder; defaults for a bare file."""
     if not (target / "params.json").exists():
-        return Evaluation(), {}
-    settings = Evaluation.model_validate(read_json(target / "params.json")["evaluation"])
+        return Evaluation(), {}, 0
+    config = validate(read_json(target / "params.json"), str(target / "params.json"))
     parts: dict[str, Any] = read_json(target / "split.json")["parts"]
-    return settings, {name: list(part.get("missing", [])) for name, part in parts.items()}
+    tested = {n: list(p["missing"]) for n, p in parts.items() if n not in ("train", "valid")}
+    return config.evaluation, tested, config.run.seed

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from commands.params import load_config
 from commands.runfolder import RunFolder
-from dataset.reader import RecordingInfo, load_infos
+from dataset.index import RecordingInfo, load_failed, load_infos, recording_key
 from dataset.split import Parts, make_split
 from preprocessing.run import StoreReport
 from preprocessing.run import preprocess as fill_store
@@ -46,7 +46,6 @@ def preprocess(args: argparse.Namespace) -> int:
     config = load_config(args.params, args.overrides)
     with interrupt.listening():
         report = _fill(config)
-    say(report.summary())
     report.raise_if_failed(config.preprocessing.allow_failed)
     return 0
 
@@ -75,12 +74,11 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
         stage = Stage(config, folder, RunLog(folder / "log.jsonl"))
         with stage.timed("preprocessing"):
             report = _fill(config)
-        say(report.summary())
-        infos, parts = divide(config, report)
+        infos, parts = divide(config)
         keep_split(parts, folder / "split.json")
         _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
-            run_folder.finish(split=parts.hash, failed=len(report.failed))
+            run_folder.finish(split=parts.hash, failed=sorted(report.failed))
     report.raise_if_failed(config.preprocessing.allow_failed)
     return 0
 
@@ -105,12 +103,15 @@ def _fill(config: RunConfig) -> StoreReport:
     )
 
 
-def divide(config: RunConfig, report: StoreReport) -> tuple[dict[str, RecordingInfo], Parts]:
+def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     """The recordings of the store by key, and who is in which part."""
-    names = [entry.name for entry in config.data.sets]
-    excluded = {entry.name: entry.exclude for entry in config.data.sets}
-    infos = load_infos(Path(config.data.store), names, excluded)
-    parts = make_split(infos, config.split, config.run.seed, failed=report.failed, excluded=excluded)
+    store, names = Path(config.data.store), [entry.name for entry in config.data.sets]
+    exclude = {entry.name: entry.exclude for entry in config.data.sets}
+    infos = load_infos(store, names, exclude)
+    left_out = [recording_key(name, recording) for name in names for recording in exclude[name]]
+    parts = make_split(
+        infos, config.split, config.run.seed, failed=load_failed(store, names, exclude), excluded=left_out
+    )
     return {info.key: info for info in infos}, parts
 
 

@@ -18,8 +18,10 @@ from nets.methods.base import Method
 from nets.summary import model_summary
 from training.checkpoint import Checkpoints, read_checkpoint
 from training.fit import FitResult, fit
-from training.tracking import make_tracker
+from training.tracking import Tracker, make_tracker
 from training.updater import Updater, resolve_amp
+from utils.contracts import InputSpec
+from utils.errors import UserError
 from utils.files import write_json, write_text
 from utils.runlog import RunLog, say
 from utils.seeding import seed_everything
@@ -40,7 +42,7 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
         show_summary(method, folder)
     checkpoints = Checkpoints(folder / "checkpoints", identity={
         "net": config.net.name, "method": config.method.name, "split": parts.hash,
-    })
+    }, about={"params": config.model_dump(mode="json"), "environment": facts})
     tracker = make_tracker(config.logging, folder, config.run.name, config.model_dump(mode="json"))
     try:
         result = train_once(config, settings, device, method, infos, parts,
@@ -67,27 +69,38 @@ def show_summary(method: Method, folder: Path) -> None:
     text, facts = model_summary(method.net, method.input_spec)
     write_text(folder / "net.txt", text + "\n")
     say(f"{type(method.net).__name__}: {facts['parameters']:,} parameters, "
-        f"{facts['gmac_per_clip']:.3f} GMAC a clip (layers in {folder / 'net.txt'})")
+        f"{facts['macs_per_clip'] / 1e9:.3f} GMAC a clip (layers in {folder / 'net.txt'})")
 
 
 def train_once(
     config: RunConfig, settings: Train, device: torch.device, method: Method, infos: Infos,
-    parts: Parts, *, checkpoints: Checkpoints | None, log: RunLog, tracker: object,
+    parts: Parts, *, checkpoints: Checkpoints | None, log: RunLog, tracker: Tracker,
 ) -> FitResult:
     """One pass of the loop over the training part."""
     loader = ClipLoader(
-        [infos[key] for key in parts.recordings("train")], method.input_spec,
+        parts.select(infos.values(), "train"), training_spec(config, method),
         batch=settings.batch, seed=config.run.seed, augment=config.data.augment,
         clips_per_recording=config.data.clips_per_recording, workers=config.data.workers,
     )
     updater = Updater(method, settings, device, total_steps=settings.epochs * len(loader),
                       steps_per_epoch=len(loader))
-    valid = [infos[key] for key in parts.recordings("valid")]
+    valid = parts.select(infos.values(), "valid")
     return fit(
         method, updater, loader, settings=settings, device=device, checkpoints=checkpoints, log=log,
         every=config.logging.every, progress=config.logging.progress,
         validate=validation(config, method, valid) if valid else None, tracker=tracker,
     )
+
+
+def training_spec(config: RunConfig, method: Method) -> InputSpec:
+    """What training clips look like; without data.shuffle they are drawn in order."""
+    spec = method.input_spec
+    if config.data.shuffle:
+        return spec
+    if spec.plan != InputSpec.plan:
+        raise UserError(f"data.shuffle = false: method {config.method.name!r} draws its batches itself; "
+                        "leave it true")
+    return spec.replace(plan="in_order")
 
 
 def validation(

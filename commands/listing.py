@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 
+from utils.config import params_table, schema
 from utils.registry import Registry
 from utils.runlog import say
 
 
 def listing(args: argparse.Namespace) -> int:
     """Print nets, methods, datasets, face finders and protocols, one line each."""
+    if args.params or args.schema:
+        say(params_table() if args.params else json.dumps(schema(), indent=1))
+        return 0
     from evaluation import protocols
     from nets.methods import METHODS
     from nets.registry import NETS

@@ -61,7 +61,7 @@ def _check_input(net: dict[str, Any], method: dict[str, Any]) -> list[Problem]:
 
     try:
         with torch.device("meta"):
-            built = nets.build(net["name"], **_dict(net, "options"))
+            built: Any = nets.build(net["name"], **_dict(net, "options"))
             built.input_spec = built.input_spec.replace(**_dict(net, "input"))
             methods.build(method["name"], built, **_dict(method, "options"))
     except (ValueError, TypeError) as error:
@@ -87,7 +87,6 @@ def _check_data(raw: dict[str, Any]) -> list[Problem]:
 def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:
     import nets
     from evaluation import protocols
-    from nets.registry import NETS
 
     problems: list[Problem] = []
     section = _dict(raw, "evaluation")
@@ -98,9 +97,8 @@ def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:
         except ValueError as error:
             problems.append((f"evaluation.protocols.{name}" if name in own else "evaluation.protocol",
                              str(error)))
-    classical = section.get("classical", [])
-    for name in classical if isinstance(classical, list) else []:
-        if name not in nets.names() or NETS.get(name).task != "classical":
-            known = [n for n in nets.names() if NETS.get(n).task == "classical"]
+    chosen, known = section.get("classical", []), nets.names(task="classical")
+    for name in chosen if isinstance(chosen, list) else []:
+        if name not in known:
             problems.append(("evaluation.classical", f"{name!r} is not one of {', '.join(known)}"))
     return problems

@@ -21,7 +21,7 @@ from nets import methods
 from nets.methods.base import Method
 from nets.weights import load_weights
 from preprocessing.extract import ExtractSettings, extract
-from preprocessing.sources.video_file import VideoRecording
+from preprocessing.sources.video_file import video_file
 from preprocessing.store import RecordingWriter
 from utils import interrupt
 from utils.errors import RecordingsFailed, UserError
@@ -72,8 +72,8 @@ def choose(args: argparse.Namespace) -> Predictor:
     finder = {"face_finder": args.face_finder} if args.face_finder else {}
     if args.checkpoint is None:
         name = args.method or "pos"
-        if name not in nets.names() or nets.NETS.get(name).task != "classical":
-            known = [n for n in nets.names() if nets.NETS.get(n).task == "classical"]
+        known = nets.names(task="classical")
+        if name not in known:
             raise UserError(f"--method {name}: not a method without training; known: {', '.join(known)}")
         return Predictor(name, methods.build("classical", nets.build(name)), Preprocessing(**finder))
     source = Path(args.checkpoint)
@@ -90,7 +90,7 @@ def choose(args: argparse.Namespace) -> Predictor:
     net = nets.build(args.net)
     load_weights(net, source)
     method = methods.build("supervised", net).eval()
-    return Predictor(args.net, method, Preprocessing(size=max(128, net.input_spec.size), **finder))
+    return Predictor(args.net, method, Preprocessing(size=max(128, method.input_spec.size), **finder))
 
 
 def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
@@ -111,9 +111,9 @@ def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
 
 def make_crops(predictor: Predictor, video: Path, target: Path) -> list[str]:
     """Extract the face crops of a video into a temporary store file; returns the warnings."""
-    recording = VideoRecording.open(video)
+    recording = video_file(video)
     settings = predictor.preprocessing
-    bar = Progress(recording.n_declared or 0, f"face crops of {video.name}")
+    bar = Progress(None, f"face crops of {video.name}")
 
     def beat() -> None:
         interrupt.check()
@@ -122,8 +122,10 @@ def make_crops(predictor: Predictor, video: Path, target: Path) -> list[str]:
     try:
         with RecordingWriter(target, settings.size) as writer:
             made = extract(recording, ExtractSettings.from_params(settings), writer, beat)
-            writer.finish(made, {"dataset": recording.dataset, "subject": recording.subject,
-                                 "recording": recording.recording})
+            writer.finish(made.arrays, {
+                **made.attributes, "dataset": recording.dataset, "subject": recording.subject,
+                "recording": recording.recording,
+            })
     finally:
         bar.close()
     return list(made.warnings)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from commands.building import classical_methods
-from dataset.loader import mean_rate_bpm
-from dataset.reader import RecordingInfo, StoreClips
+from dataset.index import RecordingInfo, mean_rate_bpm
+from dataset.reader import StoreClips
 from dataset.split import Parts
 from evaluation import protocols
 from evaluation.infer import infer
@@ -24,7 +24,7 @@ def test(
 ) -> None:
     """Predict every test recording, store the waveforms, score and report them."""
     waveforms = predict_parts(config, method, infos, parts)
-    train_rate = mean_rate_bpm([infos[key] for key in parts.recordings("train")])
+    train_rate = mean_rate_bpm(parts.select(infos.values(), "train"))
     write_waveforms(folder / "waveforms.h5", waveforms, {
         "constant_bpm": train_rate, "net": config.net.name, "split": parts.hash,
     })
@@ -43,8 +43,8 @@ def predict_parts(
     """The net's and the classical methods' waveforms for the test part and each extra list."""
     methods = {config.net.name: method, **classical_methods(config.evaluation)}
     waveforms: list[RecordingWaveform] = []
-    for part in parts.tested():
-        recordings = [StoreClips(infos[key], method.input_spec) for key in parts.recordings(part)]
+    for part in parts.test_names():
+        recordings = [StoreClips(i, method.input_spec) for i in parts.select(infos.values(), part)]
         waveforms += infer(methods, recordings, batch=config.evaluation.batch, part=part,
                            progress=config.logging.progress)
     return waveforms
@@ -58,7 +58,7 @@ def score_run(config: RunConfig, folder: Path, parts: Parts) -> dict:
         waveforms, protocol, window_s=config.evaluation.window_s,
         bootstrap=config.evaluation.bootstrap, seed=config.run.seed,
         constant_bpm=attributes.get("constant_bpm"),
-        missing={part: parts.missing(part) for part in parts.tested()},
+        missing={name: parts.parts[name].missing for name in parts.test_names()},
     )
     rows = metrics.pop("windows")
     protocols.write_windows(folder / "windows.csv", rows)

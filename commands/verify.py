@@ -18,7 +18,7 @@ def verify(config: RunConfig) -> int:
     """Repeat the training `run.verify` times; writes `<run.name>.verify.json` beside the runs."""
     with interrupt.listening():
         report = _fill(config)
-        infos, parts = divide(config, report)
+        infos, parts = divide(config)
         curves = []
         for repeat in range(config.run.verify):
             device, settings, method = prepare(config)

@@ -75,6 +75,21 @@ def clips(
     return _cut([order[i : i + batch] for i in range(0, len(order), batch)], lengths, frames, rng)
 
 
+@register("in_order")
+def in_order(
+    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int
+) -> Batches:
+    """Nothing random: recording after recording, clips evenly spread over each; every epoch the same."""
+    counts = visits(lengths, frames, clips_per_recording)
+    places = [
+        (recording, round(start))
+        for recording, (length, n) in enumerate(zip(lengths, counts, strict=True))
+        for start in np.linspace(0, length - frames, n)
+    ]
+    samples = [Sample(recording, start, index) for index, (recording, start) in enumerate(places)]
+    return [samples[i : i + batch] for i in range(0, len(samples), batch)]
+
+
 @register("distinct")
 def distinct(
     lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int

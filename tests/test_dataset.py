@@ -519,7 +519,23 @@ def test_plan_of_distinct_clips(lengths, batch, per_recording, seed, epoch):
     assert all(0 <= s.start <= lengths[s.recording] - 20 for part in made for s in part)
 
 
-@pytest.mark.parametrize("name", sorted(samplers.PLANS))
+@QUICK
+@given(LENGTHS, st.integers(1, 9), SHARES)
+def test_plan_without_chance(lengths, batch, per_recording):
+    """In order: recording after recording, from its first clip to its last that fits, every epoch the same."""
+    made = samplers.get("in_order")(lengths, 20, batch, per_recording, 0, 0)
+    assert made == samplers.get("in_order")(lengths, 20, batch, per_recording, 5, 7)
+    flat = [sample for part in made for sample in part]
+    places = [(s.recording, s.start) for s in flat]
+    assert places == sorted(places) and [s.index for s in flat] == list(range(len(flat)))
+    counts = np.bincount([s.recording for s in flat], minlength=len(lengths)).tolist()
+    assert counts == [per_recording or n // 20 for n in lengths]
+    for recording, length in enumerate(lengths):
+        starts = [s.start for s in flat if s.recording == recording]
+        assert starts[0] == 0 and (len(starts) == 1 or starts[-1] == length - 20)
+
+
+@pytest.mark.parametrize("name", sorted(set(samplers.PLANS) - {"in_order"}))
 def test_plans_are_functions_of_seed_and_epoch(name):
     """The same seed and epoch give the same plan, others another one of the same length."""
     def draw(seed, epoch):

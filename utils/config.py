@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -152,3 +152,35 @@ def schema() -> dict[str, Any]:
     made = RunConfig.model_json_schema()
     made["properties"]["$schema"] = {"type": "string"}
     return made
+
+
+def params_table() -> str:
+    """Markdown table of every setting: path, default, meaning."""
+    lines = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for section, field in RunConfig.model_fields.items():
+        lines += _table_rows(section, field.annotation)
+    return "\n".join(lines)
+
+
+def _table_rows(path: str, kind: Any) -> list[str]:
+    """One row a field; lists of models and nested models are followed."""
+    rows: list[str] = []
+    for name, field in kind.model_fields.items():
+        here = f"{path}.{name}"
+        nested = [a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(a)]
+        if nested:
+            if getattr(field.annotation, "__origin__", None) in (list, dict):
+                here += ".*"
+            rows += _table_rows(here, nested[0])
+            continue
+        default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+        rows.append(f"| `{here}` | {default} | {_accepted(field.annotation)}{field.description} |")
+    return rows
+
+
+def _accepted(kind: Any) -> str:
+    """The choices of a setting that has a closed list of them."""
+    options = [a for a in (kind, *getattr(kind, "__args__", ())) if getattr(a, "__origin__", None) is Literal]
+    if not options:
+        return ""
+    return " / ".join(f"`{value}`" for value in options[0].__args__) + ": "

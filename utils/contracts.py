@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -96,19 +96,32 @@ class RecordingClips(Protocol):
     the frames' times, NaN where there is none; reference_hr_bpm: mean rate of the meter.
     """
 
-    key: str
-    dataset: str
-    recording: str
-    subject: str
-    conditions: dict[str, str]
-    n_frames: int
-    fps: float
-    time_s: Tensor
-    face_found: Tensor
-    roi_rgb: Tensor | None
-    region_names: tuple[str, ...]
-    label: Tensor
-    reference_hr_bpm: float | None
+    @property
+    def key(self) -> str: ...  # noqa: D102
+    @property
+    def dataset(self) -> str: ...  # noqa: D102
+    @property
+    def recording(self) -> str: ...  # noqa: D102
+    @property
+    def subject(self) -> str: ...  # noqa: D102
+    @property
+    def conditions(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def n_frames(self) -> int: ...  # noqa: D102
+    @property
+    def fps(self) -> float: ...  # noqa: D102
+    @property
+    def time_s(self) -> Tensor: ...  # noqa: D102
+    @property
+    def face_found(self) -> Tensor: ...  # noqa: D102
+    @property
+    def roi_rgb(self) -> Tensor | None: ...  # noqa: D102
+    @property
+    def region_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def label(self) -> Tensor: ...  # noqa: D102
+    @property
+    def reference_hr_bpm(self) -> float | None: ...  # noqa: D102
 
     def batches(self, size: int) -> Iterator[ClipBatch]:
         """Consecutive clips, at most `size` at a time, with `start` set."""
@@ -130,8 +143,11 @@ class BatchSource(Protocol):
 class Updater(Protocol):
     """The only one who steps optimisers."""
 
-    def minimise(self, loss: Tensor, *names: str) -> None:
-        """Backward pass of `loss`, then one step of the named optimisers."""
+    def minimise(self, loss: Tensor, *names: str, again: Callable[[], Tensor] | None = None) -> None:
+        """Backward pass of `loss`, then one step of the named optimisers.
+
+        again: evaluates the loss anew, for optimisers with a line search; optional.
+        """
         ...
 
     def apply(self, name: str, grads: Iterable[Tensor | None]) -> None:

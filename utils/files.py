@@ -77,7 +77,12 @@ def write_text(target: Path, text: str) -> None:
 
 def write_json(target: Path, value: Any) -> None:
     """Write JSON atomically: readable, keys in the given order, NaN refused."""
-    write_text(target, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_text(target, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """`value` as readable JSON text, keys in the given order; ValueError for NaN."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

@@ -29,7 +29,7 @@ def open_untrusted(path: Path) -> h5py.File:
     Read its parts with `dataset`, `group` and `names`, which follow no link out of the file.
     """
     try:
-        return h5py.File(path, "r", locking=False)
+        return h5py.File(path, "r")
     except OSError as error:
         raise UserError(f"{path}: {_reason(path, error)}") from None
 
@@ -83,6 +83,24 @@ def dataset(parent: h5py.Group, path: str) -> h5py.Dataset:
     return found
 
 
+def chunk_offsets(found: h5py.Dataset) -> list[int] | None:
+    """Where in the file each chunk of whole, plain rows begins, in row order.
+
+    None where rows cannot be read straight from the file: filters, other layouts, missing chunks.
+    """
+    chunks = found.chunks
+    if chunks is None or chunks[1:] != found.shape[1:] or found.id.get_create_plist().get_nfilters():
+        return None
+    offsets: dict[int, int] = {}
+
+    def note(chunk: Any) -> None:
+        offsets[chunk.chunk_offset[0] // chunks[0]] = chunk.byte_offset
+
+    found.id.chunk_iter(note)
+    expected = range(-(-found.shape[0] // chunks[0]))
+    return [offsets[index] for index in expected] if set(expected) <= set(offsets) else None
+
+
 def names(parent: h5py.Group) -> list[str]:
     """Names of the members of a group, sorted."""
     return sorted(parent.keys())
@@ -92,7 +110,6 @@ def _follow(parent: h5py.Group, path: str) -> Any:
     """The object at `path`, walking over hard links only."""
     here: Any = parent
     for part in path.split("/"):
-        # Not `part in here`: that would already follow the link, out of the file.
         if not isinstance(here, h5py.Group) or part in ("", ".") or not here.id.links.exists(part.encode()):
             raise UserError(f"{_place(parent, path)}: not in the file")
         kind = here.id.links.get_info(part.encode()).type
@@ -137,7 +154,7 @@ class SafeFile(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to `offset`; the end is the one HDF5 believes in, written or not."""
-        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        self._position = offset + (0, self._position, self._end)[whence]
         return self._position
 
     def tell(self) -> int:

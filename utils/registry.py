@@ -46,7 +46,7 @@ class Registry:
         """All registered names, sorted."""
         return sorted(self._entries)
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> Any:
         """The class of that name; KeyError with the close names otherwise."""
         if name not in self._entries:
             raise KeyError(self.unknown(name))

@@ -28,8 +28,8 @@ def warn(text: str) -> None:
 class Progress:
     """A progress bar that appears only when the work outlasts `delay_s` seconds."""
 
-    def __init__(self, total: int, label: str, enabled: bool = True, delay_s: float = 1.0) -> None:
-        """total: number of steps; label: what is being done."""
+    def __init__(self, total: int | None, label: str, enabled: bool = True, delay_s: float = 1.0) -> None:
+        """total: number of steps, None where it is not known; label: what is being done."""
         self._bar = tqdm(
             total=total, desc=label, disable=not enabled, delay=delay_s, leave=False,
             dynamic_ncols=True, file=sys.stderr,

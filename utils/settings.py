@@ -42,6 +42,9 @@ class Data(Section):
     clips_per_recording: int | None = Field(
         None, ge=1, description="Random clips a recording gives per epoch; null: its length over the clip's."
     )
+    shuffle: bool = Field(
+        True, description="Training clips in random order from random frames; false: in order, evenly spread."
+    )
     augment: Augment = Field(Augment(), description="Augmentation of training clips.")
     workers: int = Field(0, ge=0, le=64, description="Processes that prepare clips; 0: none.")
 

@@ -86,7 +86,9 @@ def power_spectrum(
     n_fft = n if bin_hz is None else max(n, int(np.ceil(fs / bin_hz)))
     n_fft = sfft.next_fast_len(n_fft, real=True)
     x = (x - x.mean(axis=-1, keepdims=True)) * ss.get_window(window, n)
-    return np.fft.rfftfreq(n_fft, 1 / fs), np.abs(sfft.rfft(x, n_fft, axis=-1)) ** 2
+    power: Array = np.abs(sfft.rfft(x, n_fft, axis=-1)) ** 2
+    frequency_hz: Array = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float64)
+    return frequency_hz, power
 
 
 def parabolic_peak(values: Array, index: int) -> float:
@@ -114,7 +116,7 @@ def to_uniform(signal: ArrayLike, time_s: ArrayLike, fs: float | None = None) ->
     t = np.asarray(time_s, dtype=np.float64)
     x = np.asarray(signal, dtype=np.float64)
     rate = sample_rate(t)
-    n = len(t) if fs is None else int(round((t[-1] - t[0]) * fs)) + 1
+    n = len(t) if fs is None else round(float(t[-1] - t[0]) * fs) + 1
     grid = np.linspace(t[0], t[-1], n)
     return np.interp(grid, t, x), rate if fs is None else (n - 1) / float(t[-1] - t[0])
 
