@@ -148,7 +148,8 @@ class SafeFile(io.RawIOBase):
         """Create or empty the file at `path`."""
         super().__init__()
         self.error: OSError | None = None
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        self._handle = os.open(path, flags, 0o644)
         self._position = 0
         self._end = 0
 
