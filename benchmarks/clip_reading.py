@@ -1,0 +1,105 @@
+"""How fast a random clip comes out of the store, and what a frame costs on disk.
+
+    python -m benchmarks.clip_reading [--out benchmarks/results/clip_reading.json]
+
+Writes one recording of 1,800 random 128x128 frames (random: like noise, they do not compress) and reads
+160-frame clips at random starts from the page cache into a reused buffer, beside plain h5py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from preprocessing.store import RecordingWriter, StoredRecording
+from utils import runlog
+from utils.files import write_json
+
+N_FRAMES, SIZE, CLIP, N_CLIPS, ROUNDS = 1800, 128, 160, 200, 5
+TARGET_MS = 0.5
+
+
+def write_recording(path: Path) -> float:
+    """Write the recording; returns CPU milliseconds per frame, hashing and syncing included."""
+    rng = np.random.default_rng(0)
+    blocks = [rng.integers(0, 256, (60, SIZE, SIZE, 3), dtype=np.uint8) for _ in range(N_FRAMES // 60)]
+    start = time.process_time()
+    with RecordingWriter(path, SIZE) as writer:
+        for block in blocks:
+            writer.append("frames", block)
+        writer.finish({"frame_time_s": np.arange(N_FRAMES) / 30.0}, {"fps": 30.0})
+    return 1e3 * (time.process_time() - start) / N_FRAMES
+
+
+def ms_per_clip(read: Callable[[int], Any], starts: list[int]) -> float:
+    """CPU milliseconds of one read, mean over the starts."""
+    begin = time.process_time()
+    for start in starts:
+        read(start)
+    return 1e3 * (time.process_time() - begin) / len(starts)
+
+
+def measure(path: Path) -> dict[str, float]:
+    """Median over interleaved rounds of each way to read, in CPU milliseconds per clip."""
+    stored, out = StoredRecording(path), np.empty((CLIP, SIZE, SIZE, 3), np.uint8)
+    with h5py.File(path) as file:
+        frames = file["frames"]
+        ways: dict[str, Callable[[int], Any]] = {
+            "store, reused buffer": lambda start: stored.read_frames(start, start + CLIP, out),
+            "store, new array": lambda start: stored.read_frames(start, start + CLIP),
+            "h5py read_direct, reused buffer": lambda start: frames.read_direct(
+                out, np.s_[start : start + CLIP]
+            ),
+            "h5py slice, new array": lambda start: frames[start : start + CLIP],
+        }
+        rng, times = np.random.default_rng(1), {name: [] for name in ways}  # type: ignore[var-annotated]
+        for _ in range(ROUNDS):
+            starts = [int(start) for start in rng.integers(0, N_FRAMES - CLIP, N_CLIPS)]
+            for name, read in ways.items():
+                times[name].append(ms_per_clip(read, starts))
+    return {name: round(statistics.median(values), 3) for name, values in times.items()}
+
+
+def machine() -> dict[str, str]:
+    """What the figures were taken on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor(), "cores": str(len(models)),
+        "python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
+    }
+
+
+def main() -> None:
+    """Measure, print, and write the result as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recording.h5"
+        write_ms = write_recording(path)
+        result = {
+            "what": f"random {CLIP}-frame clips of {N_FRAMES} frames {SIZE}x{SIZE}, warm, CPU ms per clip",
+            "target_ms": TARGET_MS, "clip_ms": measure(path),
+            "bytes_per_frame": round(path.stat().st_size / N_FRAMES),
+            "write_ms_per_frame": round(write_ms, 4), "machine": machine(),
+        }
+    for name, value in result["clip_ms"].items():  # type: ignore[attr-defined]
+        runlog.say(f"{name:34s} {value:.3f} ms per clip")
+    runlog.say(f"{result['bytes_per_frame']} bytes and {write_ms:.3f} CPU ms per frame written")
+    if arguments.out:
+        write_json(arguments.out, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From raw face videos to the store: sources, face finding, crops, labels, files."""

@@ -1,0 +1,200 @@
+"""Decides, recording by recording, what of the store can be used and what has to be made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from preprocessing import freshness, sources
+from preprocessing.extract import ExtractSettings
+from preprocessing.manifest import NAME, Manifest, missing_fields
+from preprocessing.report import DatasetReport
+from preprocessing.sources import RawRecording
+from preprocessing.work import Task
+from utils import files, interrupt, runlog
+from utils.errors import UserError
+from utils.registry import did_you_mean
+from utils.settings import Preprocessing, RawSet
+
+EXCLUDED = "left out by data.sets exclude"
+VANISHED = "its source is no longer there"
+NEW = "not in the store"
+FAILED = "failed before"
+
+
+@dataclass
+class DatasetPlan:
+    """One dataset: its manifest, its report, the tasks, and why each is one."""
+
+    manifest: Manifest
+    report: DatasetReport = field(default_factory=DatasetReport)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset's files lie."""
+        return self.manifest.path.parent
+
+
+def make(
+    sets: list[RawSet], store: Path, settings: Preprocessing, progress: bool
+) -> dict[str, DatasetPlan]:
+    """The plan of every dataset by name; no file is changed.
+
+    UserError for a set that is not what params say, and, where `settings.enabled` is false, for a
+    store that was made otherwise or lacks a recording.
+    """
+    plans: dict[str, DatasetPlan] = {}
+    for name in dict.fromkeys(raw_set.name for raw_set in sets):
+        plan = plans[name] = DatasetPlan(Manifest(store / files.safe_name(name) / NAME))
+        same = [raw_set for raw_set in sets if raw_set.name == name]
+        at_hand = [raw_set for raw_set in same if settings.enabled or Path(raw_set.root).exists()]
+        items = [(raw_set, item) for raw_set in at_hand for item in _recordings(raw_set)]
+        _refuse_twins(name, [item.recording for _, item in items])
+        for raw_set, recording in runlog.track(items, f"checking {name}", enabled=progress):
+            interrupt.check()
+            _place(plan, raw_set, recording, settings)
+        gone = [key for key in plan.manifest.entries if key not in {item.recording for _, item in items}]
+        if settings.enabled:
+            _set_aside(plan, gone)
+        else:
+            _take_as_it_is(plan, same, settings, gone)
+            _refuse_stale(plan, same)
+    return plans
+
+
+def _recordings(raw_set: RawSet) -> list[RawRecording]:
+    """The recordings of a set in natural order; UserError when it is not what params say."""
+    try:
+        source = sources.build(raw_set.name, raw_set.root, **raw_set.options)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"data.sets: {error.args[0]}") from None
+    found = sorted(source.recordings(), key=lambda item: files.natural_key(item.recording))
+    if not found:
+        raise UserError(f"{raw_set.root}: no recordings of {raw_set.name} found")
+    known = [item.recording for item in found]
+    for name in raw_set.exclude:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise UserError(f"data.sets: {raw_set.name} has no recording {name!r} to exclude{hint}")
+    return found
+
+
+def _refuse_twins(name: str, recordings: list[str]) -> None:
+    """No two recordings of a dataset may have one id, nor ids that differ in case only."""
+    counts = Counter(recording.lower() for recording in recordings)
+    twins = sorted(recording for recording in recordings if counts[recording.lower()] > 1)
+    if twins:
+        raise UserError(f"data.sets: {name} has recordings with the same id: {', '.join(twins)}")
+
+
+def _place(plan: DatasetPlan, raw_set: RawSet, recording: RawRecording, settings: Preprocessing) -> None:
+    """Decide about one recording: left out, failed at once, reused, or a task."""
+    key, report, entries = recording.recording, plan.report, plan.manifest.entries
+    if key in raw_set.exclude:
+        report.excluded.append(key)
+        entries.setdefault(key, {"status": "absent", "reason": EXCLUDED, "subject": recording.subject})
+        return
+    chosen, root = ExtractSettings.from_params(settings), Path(raw_set.root)
+    content = freshness.content_settings(chosen, raw_set.options, type(recording))
+    task = Task(recording, root, plan.manifest.file(key), chosen, content, {})
+    try:
+        task = replace(task, identity=freshness.identity(recording, root, settings.verify))
+    except (UserError, OSError) as error:
+        report.failed[key] = str(error)
+        entries[key] = {"status": "failed", "reason": str(error), **task.description()}
+        return
+    why = _staleness(plan.manifest, task, settings.verify)
+    if why is None and not settings.enabled and entries[key]["status"] == "absent":
+        why = "set aside before"
+    if why is None:
+        entries[key] |= {"status": "done", "reason": ""}
+        report.reused.append(key)
+    else:
+        plan.tasks[key], plan.why[key] = task, why
+
+
+def _staleness(manifest: Manifest, task: Task, verify: bool) -> str | None:
+    """Why a recording cannot be reused; None when it can."""
+    key = task.recording.recording
+    entry = manifest.entries.get(key)
+    if entry is None or "settings" not in entry:
+        return NEW
+    differing = freshness.differing_keys(entry["settings"], task.content)
+    if differing or entry.get("settings_hash") != files.digest(task.content):
+        return f"made with other settings ({', '.join(differing) or 'hash'})"
+    if not freshness.same_source(entry.get("identity"), task.identity):
+        return "made from other source files" + (", or not verified" if verify else "")
+    if entry["status"] == "failed" or missing_fields(key, entry):
+        return FAILED
+    return _file_problem(task.target, entry, verify)
+
+
+def _file_problem(path: Path, entry: dict[str, Any], verify: bool) -> str | None:
+    """What is wrong with a stored file, judged by its line; None when nothing is."""
+    if path.is_symlink() or not path.is_file():
+        return "without its file"
+    if path.stat().st_size != entry["bytes"]:
+        return "with a file of another size"
+    if verify and files.file_sha256(path) != entry["sha256"]:
+        return "damaged (SHA-256)"
+    return None
+
+
+def _set_aside(plan: DatasetPlan, gone: list[str]) -> None:
+    """Lines without a source are kept for its return, but not used."""
+    entries = plan.manifest.entries
+    fresh = [key for key in gone if entries[key]["status"] != "absent"]
+    for key in fresh:
+        entries[key] |= {"status": "absent", "reason": VANISHED}
+    if fresh:
+        listed = ", ".join(fresh)
+        runlog.warn(f"store {plan.folder.name}: not used, no source for them any more: {listed}")
+
+
+def _take_as_it_is(
+    plan: DatasetPlan, sets: list[RawSet], settings: Preprocessing, keys: list[str]
+) -> None:
+    """Recordings whose source is not at hand: used if their files and settings are as they should be."""
+    left_out = {name for raw_set in sets for name in raw_set.exclude}
+    chosen = ExtractSettings.from_params(settings)
+    contents = [freshness.content_settings(chosen, raw_set.options, None) for raw_set in sets]
+    for key in keys:
+        entry = plan.manifest.entries[key]
+        if key in left_out or entry["status"] == "absent":
+            plan.report.excluded.append(key)
+            continue
+        if entry["status"] == "failed":
+            plan.report.failed[key] = entry["reason"]
+            continue
+        stored = {name: value for name, value in entry["settings"].items() if name != "code"}
+        differing = min((freshness.differing_keys(stored, content) for content in contents), key=len)
+        problem = _file_problem(plan.manifest.file(key), entry, settings.verify)
+        if differing:
+            problem = f"made with other settings ({', '.join(differing)})"
+        if problem:
+            plan.why[key] = problem
+        plan.report.reused.append(key)
+    if keys:
+        runlog.warn(f"store {plan.folder.name}: {len(keys)} recordings taken without a look at their sources")
+
+
+def _refuse_stale(plan: DatasetPlan, sets: list[RawSet]) -> None:
+    """With preprocessing switched off, everything must be there and as params want it."""
+    for key in [key for key, why in plan.why.items() if why == FAILED]:
+        entry = plan.manifest.entries[key]
+        plan.report.failed[key] = entry["reason"] or "its line in the manifest is damaged"
+        del plan.tasks[key], plan.why[key]
+    if plan.why:
+        counts = Counter(plan.why.values())
+        listed = "; ".join(f"{n} {why}" for why, n in counts.items())
+        raise UserError(
+            f"{plan.folder}: {len(plan.why)} recordings cannot be used: {listed} "
+            f"(first: {next(iter(plan.why))}); set preprocessing.enabled = true to make them, "
+            "or use the settings they were made with"
+        )
+    if not plan.manifest.entries:
+        raise UserError(f"{sets[0].root}: no such folder, and {plan.folder} holds no recordings either")
