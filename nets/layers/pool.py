@@ -1,0 +1,91 @@
+"""Non-overlapping pooling of clips, with a deterministic backward pass on every device.
+
+CUDA refuses the backward passes of torch's 3D pools in deterministic mode. There, the same values and
+gradients are made from element-wise steps; elsewhere torch's kernels are used, which on a CPU are an
+order of magnitude faster (`benchmarks/training_step.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def max_pool(video: Tensor, time: int, space: int) -> Tensor:
+    """Largest value of each block: (B, C, T, H, W) -> (B, C, T//time, H//space, W//space).
+
+    An incomplete last block is dropped. Where several elements of a block share the maximum, the first
+    one gets the gradient.
+    """
+    if _element_wise(video):
+        pooled: Tensor = FirstMax.apply(video, time, space)
+        return pooled
+    return F.max_pool3d(video, (time, space, space))
+
+
+def mean_pool(video: Tensor, time: int, space: int) -> Tensor:
+    """Mean of each block: (B, C, T, H, W) -> (B, C, T//time, H//space, W//space)."""
+    if _element_wise(video):
+        return blocks(video, time, space).mean(dim=(3, 5, 7))
+    return F.avg_pool3d(video, (time, space, space))
+
+
+def _element_wise(video: Tensor) -> bool:
+    """Whether torch would refuse the backward pass of its own pools."""
+    return video.is_cuda and torch.are_deterministic_algorithms_enabled()
+
+
+def blocks(video: Tensor, time: int, space: int) -> Tensor:
+    """(B, C, T, H, W) -> (B, C, T', time, H', space, W', space), a view without incomplete blocks."""
+    t, h, w = video.shape[2] // time, video.shape[3] // space, video.shape[4] // space
+    whole = video[:, :, : t * time, : h * space, : w * space]
+    return whole.unflatten(4, (w, space)).unflatten(3, (h, space)).unflatten(2, (t, time))
+
+
+class PooledReLU(nn.Module):
+    """Max pooling, then ReLU: the same values and gradients as ReLU first, on fewer elements."""
+
+    def __init__(self, time: int, space: int) -> None:
+        """time, space: frames and pixels in a block."""
+        super().__init__()
+        self.time, self.space = time, space
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C, T//time, H//space, W//space)."""
+        return max_pool(video, self.time, self.space).relu_()
+
+    def extra_repr(self) -> str:
+        """The block, for the printed net."""
+        return f"time={self.time}, space={self.space}"
+
+
+class FirstMax(torch.autograd.Function):
+    """Max pooling whose backward pass is written block element by block element."""
+
+    @staticmethod
+    def forward(ctx: Any, video: Tensor, time: int, space: int) -> Tensor:
+        """Keep, beside the maxima, the number of the element that was the first maximum of its block."""
+        pooled, index = F.max_pool3d(video, (time, space, space), return_indices=True)
+        height, width = video.shape[3:]
+        t, h, w = index // (height * width), index // width % height, index % width
+        number = ((t % time) * space + h % space) * space + w % space
+        ctx.save_for_backward(number.to(torch.uint8))
+        ctx.sizes = (video.shape, time, space)
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """Each gradient to the element that was its block's maximum, 0 to all others."""
+        (number,), (grad,) = ctx.saved_tensors, grads
+        shape, time, space = ctx.sizes
+        full = grad.new_zeros(shape)
+        if grad.is_contiguous(memory_format=torch.channels_last_3d):
+            full = full.contiguous(memory_format=torch.channels_last_3d)
+        parts = blocks(full, time, space)
+        for k in range(time * space * space):
+            t, h, w = k // space**2, k // space % space, k % space
+            parts[:, :, :, t, :, h, :, w] = torch.where(number == k, grad, torch.zeros_like(grad))
+        return full, None, None

@@ -1,0 +1,145 @@
+"""What a method is: how a net learns from batches and answers for a recording."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from utils import interrupt
+from utils.contracts import ClipBatch, InputSpec, RecordingClips, Updater
+
+ROUNDING = 1e-6
+
+
+class MakeOptimizer(Protocol):
+    """Makes the optimiser of the params over the given parameters."""
+
+    def __call__(self, params: Iterator[nn.Parameter], **overrides: object) -> Optimizer:
+        """`overrides` replace options of the params, for example lr."""
+        ...
+
+
+class Method(nn.Module):
+    """A net and the way it learns and answers; the loop knows nothing else.
+
+    trainable: False where there is nothing to train. tasks: the `task` of the nets it takes.
+    reads_gradients: True where gradients are read
+    outside the optimisers, which refuses the loss scaling of fp16. State that
+    is not a weight is a registered buffer, so that checkpoints hold it.
+    """
+
+    trainable = True
+    reads_gradients = False
+    tasks: tuple[str, ...] = ("pulse",)
+
+    def __init__(self, net: nn.Module) -> None:
+        """`net` has an `input_spec` and a `task`; it becomes the submodule `net`."""
+        super().__init__()
+        task = getattr(net, "task", "pulse")
+        if task not in self.tasks:
+            raise ValueError(
+                f"{type(self).__name__} takes nets for {' or '.join(self.tasks)}, and {type(net).__name__} "
+                f"is one for {task}"
+            )
+        self.net = net
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What this method is fed: by default what its net asks for."""
+        spec: InputSpec = self.net.input_spec  # type: ignore[assignment]
+        return spec
+
+    def optimizers(self, make: MakeOptimizer) -> dict[str, Optimizer]:
+        """Optimisers by name; `make` is given by the updater. By default one, named "net"."""
+        return {"net": make(self.net.parameters())}
+
+    def loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Scalar tensors by name: "loss" is what is minimised, the others are logged."""
+        raise TypeError(f"{type(self).__name__} has no loss: it is not trained")
+
+    def train_step(self, batch: ClipBatch, updater: Updater) -> dict[str, Tensor]:
+        """One step of learning; by default the loss, minimised by the optimiser "net"."""
+        terms = self.loss(batch)
+        updater.minimise(terms["loss"], "net", again=lambda: self.loss(batch)["loss"])
+        return terms
+
+    def predict(self, clips: RecordingClips, batch_size: int = 8) -> Tensor:
+        """The pulse waveform of one recording, float32 on the CPU (T,), T = clips.n_frames.
+
+        It rises when skin darkens. Each clip's output is standardised over time, the clips are joined
+        without overlap, and derivatives are summed up. Nothing is changed by it: no weight, buffer,
+        training flag or random state. On the CPU clips pass the net one by one, so that the bits do not
+        depend on `batch_size`; on a GPU `batch_size` clips at a time, equal up to rounding.
+        """
+        joined = torch.zeros(clips.n_frames, dtype=torch.float64)
+        filled = 0
+        with evaluating(self), torch.no_grad():
+            for batch in clips.batches(batch_size):
+                interrupt.check()
+                waveforms = self._forward(batch)
+                for start, waveform in zip(batch.start, waveforms, strict=True):
+                    filled = _place(joined, filled, start, waveform)
+        if filled != clips.n_frames:
+            raise ValueError(f"{clips.recording}: clips cover {filled} of {clips.n_frames} frames")
+        if self.input_spec.target == "diff_normalised":
+            joined = integrate(joined)
+        return joined.float()
+
+    def _forward(self, batch: ClipBatch) -> Tensor:
+        """The net's output for each clip of a batch: (B, T) float64 on the CPU."""
+        device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
+        share = 1 if device.type == "cpu" else max(1, len(batch))
+        parts = [self.net(video.to(device)).double().cpu() for video in batch.video.split(share)]
+        return torch.cat(parts)
+
+
+def _place(joined: Tensor, filled: int, start: int, waveform: Tensor) -> int:
+    """Write the new samples of a clip into `joined`, in place; returns how many are filled now.
+
+    A clip may start before `filled` (the last one) and may end after the recording (a short one):
+    only samples that are new and exist are taken, and only existing ones are standardised over.
+    """
+    if start > filled:
+        raise ValueError(f"a clip starts at frame {start}, but only {filled} frames came before it")
+    waveform = standardise(waveform[: len(joined) - start])
+    stop = max(filled, start + len(waveform))
+    joined[filled:stop] = waveform[filled - start :]
+    return stop
+
+
+def standardise(signal: Tensor) -> Tensor:
+    """Zero mean and unit variance along time, per row: (..., T) -> (..., T).
+
+    A row without variation beyond rounding becomes 0, so that noise is not blown up into a waveform.
+    """
+    centred = signal - signal.mean(-1, keepdim=True)
+    std = centred.square().mean(-1, keepdim=True).sqrt()
+    flat = std <= ROUNDING * signal.abs().amax(-1, keepdim=True)
+    return torch.where(flat, torch.zeros_like(centred), centred / std)
+
+
+def integrate(derivative: Tensor) -> Tensor:
+    """Sum of the differences before each sample: (..., T) -> (..., T), beginning with 0.
+
+    Sample t of a difference stands for pulse[t + 1] - pulse[t], so the sum up to t - 1 gives pulse[t];
+    a sum that included sample t would run one frame ahead of the label.
+    """
+    summed = derivative.double().cumsum(-1)
+    return torch.cat([torch.zeros_like(summed[..., :1]), summed[..., :-1]], dim=-1)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every submodule's own training flag afterwards."""
+    flags = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in flags:
+            part.training = training

@@ -1,0 +1,88 @@
+"""PhysNet: spatio-temporal convolutions from face video to pulse (Yu, Li, Zhao, BMVC 2019)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nets.layers.conv import conv_block
+from nets.layers.pool import PooledReLU
+from nets.registry import NETS
+from utils.contracts import InputSpec
+
+MIN_SIZE = 16
+
+
+@NETS.register("physnet")
+class PhysNet(nn.Module):
+    """PhysNet, the 3D convolutional encoder-decoder (3DCNN-ED): 768,577 parameters.
+
+    The encoder halves time twice and space four times, the decoder restores time with two transposed
+    convolutions; a mean over space and a 1x1x1 convolution give one sample a frame.
+    """
+
+    task = "pulse"
+    parameter_count = 768_577
+
+    def __init__(self, *, head_pool: Literal["avg", "max"] = "avg", in_channels: int = 3) -> None:
+        """head_pool: how the last maps are reduced over space; "max" is that of an older public variant."""
+        super().__init__()
+        self.input_spec = InputSpec(
+            frames=128, size=128, video="diff_normalised", target="diff_normalised", multiple_of=4
+        )
+        self.head_pool = head_pool
+        self.block1 = conv_block(
+            nn.Conv3d(in_channels, 16, (1, 5, 5), padding=(0, 2, 2)), 16, PooledReLU(1, 2)
+        )
+        self.block2 = _encoder(16, 32)
+        self.block3 = _encoder(32, 64, PooledReLU(2, 2))
+        self.block4 = _encoder(64, 64)
+        self.block5 = _encoder(64, 64, PooledReLU(2, 2))
+        self.block6 = _encoder(64, 64)
+        self.block7 = _encoder(64, 64, PooledReLU(1, 2))
+        self.block8 = _encoder(64, 64)
+        self.block9 = _encoder(64, 64)
+        self.up1 = _decoder(64)
+        self.up2 = _decoder(64)
+        self.head = nn.Conv3d(64, 1, 1)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, T) float32; T a multiple of 4, H and W at least 16.
+
+        ValueError for other shapes: the decoder would give back fewer samples than frames.
+        """
+        _check(video)
+        x = self.block3(self.block2(self.block1(video)))
+        x = self.block7(self.block6(self.block5(self.block4(x))))
+        x = self.up2(self.up1(self.block9(self.block8(x))))
+        # Full precision from here on, also under autocast: bf16 would round a waveform to 8 bits.
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            over_space = x.mean((3, 4), keepdim=True) if self.head_pool == "avg" else x.amax((3, 4), True)
+            waveform: Tensor = self.head(over_space).flatten(1)
+        return waveform
+
+
+def _check(video: Tensor) -> None:
+    """ValueError unless the clip's shape is one this net can answer for."""
+    if video.dim() != 5:
+        raise ValueError(f"physnet takes (B, C, T, H, W), got a tensor of shape {tuple(video.shape)}")
+    frames, height, width = video.shape[2:]
+    if frames < 4 or frames % 4:
+        raise ValueError(f"physnet takes clips of a multiple of 4 frames, got {frames}; set net.input.frames")
+    if min(height, width) < MIN_SIZE:
+        raise ValueError(f"physnet takes pictures of at least {MIN_SIZE} pixels, got {height} x {width}")
+
+
+def _encoder(channels_in: int, channels_out: int, act: nn.Module | None = None) -> nn.Sequential:
+    """3x3x3 convolution that keeps the size, batch norm, and ReLU or `act`."""
+    conv = nn.Conv3d(channels_in, channels_out, 3, padding=1)
+    return conv_block(conv, channels_out, act or nn.ReLU(inplace=True))
+
+
+def _decoder(channels: int) -> nn.Sequential:
+    """Transposed convolution that doubles time, batch norm, ELU."""
+    up = nn.ConvTranspose3d(channels, channels, (4, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
+    return conv_block(up, channels, nn.ELU())
