@@ -46,8 +46,7 @@ def make_video(path: Path, motion: tuple[float, float], n_frames: int) -> None:
     """Write an uncompressed AVI of a face some 250 px high that moves as a sine."""
     import matplotlib.cbook
 
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as handle:
-        photo = cv2.imdecode(np.frombuffer(handle.read(), np.uint8), cv2.IMREAD_COLOR)
+    photo = cv2.imread(str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
     photo = cv2.resize(photo, None, fx=1.23, fy=1.23, interpolation=cv2.INTER_LINEAR)
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 2, (8, HIGH, WIDE, 3)).round().astype(np.int16)

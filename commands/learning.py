@@ -20,6 +20,7 @@ from training.checkpoint import Checkpoints, read_checkpoint
 from training.fit import FitResult, fit
 from training.tracking import Tracker, make_tracker
 from training.updater import Updater, resolve_amp
+from utils.allocator import keep_freed_memory
 from utils.contracts import InputSpec
 from utils.errors import UserError
 from utils.files import write_json, write_text
@@ -58,6 +59,8 @@ def prepare(config: RunConfig) -> tuple[torch.device, Train, Method]:
     """Seeds, threads, device, precision and the method, in the order the bits depend on."""
     set_threads(config.run.threads)
     device = resolve_device(config.run.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     seed_everything(config.run.seed, config.train.deterministic)
     method = build_method(config).to(device)
     amp = resolve_amp(config.train.amp, device)
@@ -115,7 +118,7 @@ def validation(
         metrics = protocols.score(waveforms, protocol, bootstrap=0)
         row = next(row for row in metrics["rows"] if row["method"] == config.net.name)
         loss = validation_loss(method, recordings, config.evaluation.batch)
-        mae = row["mae_bpm"]
+        mae = row.get("mae_bpm")
         # a recording that failed must not make the mean of the others look good
         return {"loss": loss, "mae_bpm": float("nan") if mae is None or row["n_failed"] else mae}
 

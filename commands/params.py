@@ -47,9 +47,12 @@ def _check_net(raw: dict[str, Any]) -> list[Problem]:
 
     net, method = _dict(raw, "net"), {"name": "supervised", **_dict(raw, "method")}
     problems = _check_entry(NETS, "net", net) + _check_entry(METHODS, "method", method)
-    if not problems and isinstance(net.get("name"), str):
-        problems += _check_input(net, method)
-    return problems
+    if problems or not isinstance(net.get("name"), str):
+        return problems
+    if METHODS.get(method["name"]).reads_gradients and _dict(raw, "train").get("amp") == "fp16":
+        problems.append(("train.amp", f"method {method['name']!r} reads gradients and cannot run with fp16, "
+                         "which scales them; use bf16 or off"))
+    return problems + _check_input(net, method)
 
 
 def _check_input(net: dict[str, Any], method: dict[str, Any]) -> list[Problem]:

@@ -1,0 +1,1 @@
+"""From waveforms to numbers: inference, protocols, metrics, tables and reports."""

@@ -1,0 +1,112 @@
+"""From recordings to waveforms: every method answers for every recording, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evaluation.waveforms import RecordingWaveform
+from utils import interrupt
+from utils.contracts import ClipBatch, RecordingClips
+from utils.errors import UserError
+from utils.runlog import track, warn
+
+
+class LabelledClips(RecordingClips, Protocol):
+    """One recording with what it is compared with; label (T,) holds NaN where nothing is known."""
+
+    key: str
+    dataset: str
+    label: Tensor
+    reference_hr_bpm: float | None
+    conditions: dict[str, str]
+
+
+class Answers(Protocol):
+    """What evaluation knows of a method."""
+
+    loss: Callable[[ClipBatch], dict[str, Tensor]]
+
+    def predict(self, clips: RecordingClips, batch_size: int = 8) -> Tensor:
+        """The waveform (T,) of one recording."""
+        ...
+
+
+def infer(
+    methods: Mapping[str, Answers], recordings: Sequence[LabelledClips], *, batch: int = 8,
+    part: str = "test", progress: bool = False,
+) -> list[RecordingWaveform]:
+    """Waveforms of all methods, in the order given, for all recordings of one part.
+
+    A recording that a method refuses with a UserError gets a NaN waveform and a warning, so that it
+    counts as failed in every table; other errors stop the work.
+    """
+    waveforms = []
+    for clips in track(recordings, f"predicting {part}", len(recordings), progress):
+        interrupt.check()
+        predictions = {name: _predict(name, method, clips, batch) for name, method in methods.items()}
+        waveforms.append(RecordingWaveform(
+            key=clips.key, subject=clips.subject, dataset=clips.dataset, fps=float(clips.fps),
+            time_s=np.asarray(clips.time_s, dtype=np.float64), label=np.asarray(clips.label),
+            predictions=predictions, reference_hr_bpm=clips.reference_hr_bpm,
+            conditions=dict(clips.conditions), part=part,
+        ))
+    return waveforms
+
+
+def _predict(name: str, method: Answers, clips: LabelledClips, batch: int) -> NDArray[np.float32]:
+    """One method's waveform (T,)."""
+    try:
+        with _evaluating(method), torch.no_grad():
+            waveform = method.predict(clips, batch)
+    except UserError as error:
+        if error.exit_code != UserError.exit_code:
+            raise
+        warn(f"{clips.key}: {name} gave no waveform: {error}")
+        return np.full(clips.n_frames, np.nan, dtype=np.float32)
+    if waveform.shape != (clips.n_frames,):
+        raise ValueError(f"{name}.predict gave {tuple(waveform.shape)} for {clips.n_frames} frames")
+    return waveform.detach().cpu().float().numpy()
+
+
+def validation_loss(method: Answers, recordings: Sequence[LabelledClips], batch: int = 8) -> float:
+    """Mean of the method's loss over the tiled clips of the labelled recordings, in evaluation mode.
+
+    NaN when no recording has a label, or when the loss is not finite.
+    """
+    total, count = 0.0, 0
+    with _evaluating(method), torch.no_grad():
+        for clips in recordings:
+            if not bool(torch.isfinite(torch.as_tensor(clips.label)).any()):
+                continue
+            for piece in clips.batches(batch):
+                interrupt.check()
+                loss = method.loss(piece.to(_device(method)))["loss"]
+                total, count = total + float(loss) * len(piece), count + len(piece)
+    return total / count if count else float("nan")
+
+
+def _device(method: Answers) -> torch.device:
+    """Where the method's weights lie; the CPU for a method without any."""
+    weights = method.parameters() if isinstance(method, nn.Module) else iter(())
+    return next((weight.device for weight in weights), torch.device("cpu"))
+
+
+@contextmanager
+def _evaluating(method: Answers) -> Iterator[None]:
+    """Evaluation mode inside, every module's own mode again afterwards."""
+    modules = list(method.modules()) if isinstance(method, nn.Module) else []
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode

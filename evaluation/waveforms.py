@@ -1,0 +1,172 @@
+"""The waveform file: what methods predicted for each recording, beside its label.
+
+One HDF5 group `<dataset>.<recording id>` per recording holds `label` float32 (T,), `time_s` float64
+(T,), `prediction/<method>` float32 (T,), and the attributes `subject`, `dataset`, `fps` and, where
+known, `reference_hr_bpm`, `part` and `condition.*`. Anyone's predictions in this form can be scored.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import UserError
+from utils.files import atomic, natural_key
+from utils.hdf5 import group, names, open_untrusted, read_array
+from utils.signal import sample_rate
+
+FPS_TOLERANCE = 0.01
+
+
+@dataclass
+class RecordingWaveform:
+    """One recording's label and predictions.
+
+    key: "<dataset>.<recording id>"; time_s float64 (T,); label float32 (T,), NaN where there is none;
+    predictions: method -> float32 (T,); reference_hr_bpm: mean rate of the device, None where
+    unknown; part: the list of the split it belongs to.
+    """
+
+    key: str
+    subject: str
+    dataset: str
+    fps: float
+    time_s: NDArray[np.float64]
+    label: NDArray[np.floating[Any]]
+    predictions: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    reference_hr_bpm: float | None = None
+    conditions: dict[str, str] = field(default_factory=dict)
+    part: str = "test"
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to their types and refuse what cannot be scored."""
+        self.time_s = np.asarray(self.time_s, dtype=np.float64)
+        self.label = np.asarray(self.label, dtype=np.float32)
+        self.predictions = {
+            name: np.asarray(values, dtype=np.float32) for name, values in self.predictions.items()
+        }
+        for problem in _problems(self):
+            raise UserError(f"{self.key}: {problem}")
+
+    @property
+    def has_label(self) -> bool:
+        """Whether any sample of the label is known."""
+        return bool(np.isfinite(self.label).any())
+
+
+def _problems(wave: RecordingWaveform) -> Iterable[str]:
+    """Sentences on what is wrong, the first one first."""
+    times = wave.time_s
+    if "/" in wave.key or not wave.key.strip("."):
+        yield "the group's name must be <dataset>.<recording id>"
+    if times.ndim != 1 or len(times) < 2:
+        yield f"time_s has shape {times.shape}; one dimension with 2 samples or more is needed"
+    if not np.isfinite(times).all():
+        yield f"time_s holds {int((~np.isfinite(times)).sum())} values that are not finite"
+    if (np.diff(times) < 0).any():
+        yield f"time_s runs backwards at sample {int(np.argmax(np.diff(times) < 0)) + 1}"
+    for name, values in [("label", wave.label), *(
+        (f"prediction/{method}", values) for method, values in wave.predictions.items()
+    )]:
+        if values.shape != times.shape:
+            yield f"{name} has shape {values.shape}, but time_s has {times.shape}"
+    if not times[-1] > times[0]:
+        yield "time_s does not span a positive duration"
+    rate = sample_rate(times)
+    if not np.isfinite(wave.fps) or abs(rate - wave.fps) > FPS_TOLERANCE * rate:
+        yield f"fps says {wave.fps:.3f}, but time_s holds {rate:.3f} samples a second"
+    reference = wave.reference_hr_bpm
+    if reference is not None and not (np.isfinite(reference) and 0 < reference < 400):
+        yield f"reference_hr_bpm = {reference} is not a heart rate; leave it out where unknown"
+
+
+def write_waveforms(
+    path: Path, waveforms: Iterable[RecordingWaveform], attributes: Mapping[str, Any] | None = None
+) -> None:
+    """Write the file atomically, recordings in natural order; equal content gives equal bytes.
+
+    attributes: written on the file itself, for example `constant_bpm` and `net`; None is left out.
+    """
+    ordered = sorted(waveforms, key=lambda wave: natural_key(wave.key))
+    image = io.BytesIO()  # HDF5 does not survive a full disk; plain writing does
+    with h5py.File(image, "w") as handle:
+        for name, value in (attributes or {}).items():
+            if value is not None:
+                handle.attrs[name] = value
+        for wave in ordered:
+            if wave.key in handle:
+                raise UserError(f"{path}: recording {wave.key} appears twice")
+            _write_one(handle.create_group(wave.key), wave)
+    with atomic(path) as temporary:
+        temporary.write_bytes(image.getbuffer())
+
+
+def _write_one(place: h5py.Group, wave: RecordingWaveform) -> None:
+    place["label"], place["time_s"] = wave.label, wave.time_s
+    predictions = place.create_group("prediction", track_order=True)
+    for method, values in wave.predictions.items():
+        predictions[method] = values
+    place.attrs["subject"], place.attrs["dataset"] = wave.subject, wave.dataset
+    place.attrs["fps"], place.attrs["part"] = float(wave.fps), wave.part
+    if wave.reference_hr_bpm is not None:
+        place.attrs["reference_hr_bpm"] = float(wave.reference_hr_bpm)
+    for name, value in sorted(wave.conditions.items()):
+        place.attrs[f"condition.{name}"] = str(value)
+
+
+def read_waveforms(path: Path) -> tuple[list[RecordingWaveform], dict[str, Any]]:
+    """Every recording of a waveform file in natural order, and the attributes of the file itself.
+
+    UserError names the file, the recording and what is missing or malformed. The file may come from
+    anyone: no link out of it is followed, and nothing is read that is larger than it claims.
+    """
+    with open_untrusted(path) as handle:
+        keys = sorted(names(handle), key=natural_key)
+        if not keys:
+            raise UserError(f"{path}: holds no recording")
+        about = {name: _plain(value) for name, value in sorted(handle.attrs.items())}
+        return [_read_one(path, handle, key) for key in keys], about
+
+
+def _plain(value: Any) -> Any:
+    """An HDF5 attribute as str, int, float, bool or list."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _read_one(path: Path, handle: h5py.File, key: str) -> RecordingWaveform:
+    recording = group(handle, key)
+    where = f"{path}, recording {key}"
+    named = {name: _plain(value) for name, value in recording.attrs.items()}
+    for name in ("subject", "dataset", "fps"):
+        if name not in named:
+            raise UserError(f'{where}: attribute "{name}" is missing')
+    predictions = group(recording, "prediction")
+    reference = named.get("reference_hr_bpm")
+    try:
+        return RecordingWaveform(
+            key=key,
+            subject=str(named["subject"]),
+            dataset=str(named["dataset"]),
+            fps=float(named["fps"]),
+            time_s=read_array(recording, "time_s"),
+            label=read_array(recording, "label"),
+            predictions={name: read_array(predictions, name) for name in predictions},
+            reference_hr_bpm=None if reference is None else float(reference),
+            conditions={k.removeprefix("condition."): str(v) for k, v in sorted(named.items())
+                        if k.startswith("condition.")},
+            part=str(named.get("part", "test")),
+        )
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}") from None
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if str(path) in text else f"{path}, recording {text}") from None

@@ -1,0 +1,83 @@
+"""The command line: quick help, exit codes, messages instead of tracebacks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ["run", "preprocess", "train", "evaluate", "predict", "table", "list", "doctor", "synthesise"]
+
+
+def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, str(ROOT / "main.py"), *words], cwd=cwd, env=env,
+                          capture_output=True, text=True, timeout=300)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """--help needs neither torch, scipy, numpy, cv2, mediapipe, h5py nor matplotlib."""
+    code = (
+        "import sys, main\n"
+        "try:\n    main.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'scipy', 'numpy', 'cv2', 'mediapipe', 'h5py', 'matplotlib', 'wandb'}\n"
+        "sys.exit(repr(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture) -> None:
+    """Each command of the contract explains itself."""
+    import main
+
+    with pytest.raises(SystemExit) as stop:
+        main.main([name, "--help"])
+    assert stop.value.code == 0 and "usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [
+    ["run", "absent.json"], ["evaluate", "absent"], ["table", "absent"], ["fly"],
+    ["predict", "x.mp4", "--method", "physnet"], ["predict", "x.mp4", "--checkpoint", "absent.pt"],
+    ["run", "--set", "train.epochs"],
+])
+def test_wrong_use_is_exit_2_without_traceback(words: list[str]) -> None:
+    """Wrong use ends with exit code 2 and a sentence."""
+    done = call(*words)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and done.stderr.strip()
+
+
+def test_missing_video_is_named_with_exit_3(tmp_path: Path) -> None:
+    """A video that cannot be read is named, and predict ends with exit code 3."""
+    done = call("predict", str(tmp_path / "none.mp4"), "--method", "pos", "--out", str(tmp_path / "out"))
+    assert done.returncode == 3, done.stderr
+    assert "none.mp4" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_missing_dataset_folder_says_how_to_get_one(tmp_path: Path) -> None:
+    """A root that is not there is a sentence with the folder in it."""
+    done = call("preprocess", "--set", f"data.sets.0.root={tmp_path / 'no'}",
+                "--set", f"data.store={tmp_path / 'store'}")
+    assert done.returncode == 2, done.stderr
+    assert str(tmp_path / "no") in done.stderr and "Traceback" not in done.stderr
+
+
+def test_list_names_everything() -> None:
+    """list prints the registered nets, methods, datasets, finders and protocols."""
+    done = call("list")
+    assert done.returncode == 0, done.stderr
+    for word in ("physnet", "contrast_phys", "pos", "supervised", "ubfc_rppg_2", "mediapipe_mesh",
+                 "toolbox2023"):
+        assert word in done.stdout
+
+
+def test_doctor_is_content_here() -> None:
+    """doctor finds nothing wrong in the environment the tests run in."""
+    done = call("doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
