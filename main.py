@@ -86,11 +86,12 @@ def _add_others(commands: argparse._SubParsersAction) -> None:
     table = commands.add_parser("table", help=text, description=text)
     table.add_argument("runs", nargs="+", metavar="RUN")
     table.add_argument("--out", metavar="DIR", help="also write table.md, table.csv and table.tex there")
-    for name, text in {
-        "list": "registered nets, methods, datasets, face finders and protocols",
-        "doctor": "check the environment: versions, one cv2, face mesh, devices, disk",
-    }.items():
-        commands.add_parser(name, help=text, description=text)
+    text = "registered nets, methods, datasets, face finders and protocols"
+    listed = commands.add_parser("list", help=text, description=text)
+    listed.add_argument("--params", action="store_true", help="every setting of params.json instead")
+    listed.add_argument("--schema", action="store_true", help="the JSON schema of params.json instead")
+    text = "check the environment: versions, one cv2, face mesh, devices, disk"
+    commands.add_parser("doctor", help=text, description=text)
     text = "write synthetic face videos with a known pulse in the layout of UBFC-rPPG DATASET_2"
     made = commands.add_parser("synthesise", help=text, description=text)
     made.add_argument("out", metavar="DIR")

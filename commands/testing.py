@@ -62,6 +62,8 @@ def score_run(config: RunConfig, folder: Path, parts: Parts) -> dict:
     )
     rows = metrics.pop("windows")
     protocols.write_windows(folder / "windows.csv", rows)
-    metrics["split"] = {"hash": parts.hash, "by": parts.by, "leaks": parts.leaks}
+    metrics["split"] = {
+        key: value for key, value in parts.to_json().items() if key not in ("parts", "scheme")
+    }
     write_json(folder / "metrics.json", metrics)
     return metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -18,20 +18,12 @@ from utils.errors import UserError
 from utils.runlog import track, warn
 
 
-class LabelledClips(RecordingClips, Protocol):
-    """One recording with what it is compared with; label (T,) holds NaN where nothing is known."""
-
-    key: str
-    dataset: str
-    label: Tensor
-    reference_hr_bpm: float | None
-    conditions: dict[str, str]
-
-
 class Answers(Protocol):
     """What evaluation knows of a method."""
 
-    loss: Callable[[ClipBatch], dict[str, Tensor]]
+    def loss(self, batch: ClipBatch) -> dict[str, Tensor]:
+        """Terms by name, with "loss"."""
+        ...
 
     def predict(self, clips: RecordingClips, batch_size: int = 8) -> Tensor:
         """The waveform (T,) of one recording."""
@@ -39,7 +31,7 @@ class Answers(Protocol):
 
 
 def infer(
-    methods: Mapping[str, Answers], recordings: Sequence[LabelledClips], *, batch: int = 8,
+    methods: Mapping[str, Answers], recordings: Sequence[RecordingClips], *, batch: int = 8,
     part: str = "test", progress: bool = False,
 ) -> list[RecordingWaveform]:
     """Waveforms of all methods, in the order given, for all recordings of one part.
@@ -60,7 +52,7 @@ def infer(
     return waveforms
 
 
-def _predict(name: str, method: Answers, clips: LabelledClips, batch: int) -> NDArray[np.float32]:
+def _predict(name: str, method: Answers, clips: RecordingClips, batch: int) -> NDArray[np.float32]:
     """One method's waveform (T,)."""
     try:
         with _evaluating(method), torch.no_grad():
@@ -75,7 +67,7 @@ def _predict(name: str, method: Answers, clips: LabelledClips, batch: int) -> ND
     return waveform.detach().cpu().float().numpy()
 
 
-def validation_loss(method: Answers, recordings: Sequence[LabelledClips], batch: int = 8) -> float:
+def validation_loss(method: Answers, recordings: Sequence[RecordingClips], batch: int = 8) -> float:
     """Mean of the method's loss over the tiled clips of the labelled recordings, in evaluation mode.
 
     NaN when no recording has a label, or when the loss is not finite.

@@ -130,7 +130,7 @@ def _score_part(
     n_subjects = len({unit.subject for unit in units})
     counts = _draws(n_subjects, options)
     result = {
-        "test": _header(units, scored, missing, n_subjects),
+        "test": {**_header(units, scored, missing, n_subjects), "origins": _origins(recordings)},
         "rows": [_row(name, units, counts, options.protocol.ddof) for name in rows_of],
     }
     return result, units
@@ -139,6 +139,11 @@ def _score_part(
 def _methods(recordings: list[RecordingWaveform]) -> list[str]:
     """Every method that predicted anything, in the order of the waveforms."""
     return list(dict.fromkeys(name for wave in recordings for name in wave.predictions))
+
+
+def _origins(recordings: list[RecordingWaveform]) -> list[str]:
+    """Where recordings come from that only have the layout of their dataset, such as "synthetic"."""
+    return sorted({wave.conditions["origin"] for wave in recordings if "origin" in wave.conditions})
 
 
 def _header(

@@ -90,7 +90,22 @@ def metrics_tables(metrics: Mapping[str, Any]) -> list[Table]:
     """The main table, then one for every further part."""
     protocol = metrics["protocol"]
     parts = {"test": metrics, **metrics.get("parts", {})}
-    return [part_table(name, part, protocol) for name, part in parts.items()]
+    tables = [part_table(name, part, protocol) for name, part in parts.items()]
+    tables[0].notes.extend(_split_notes(metrics.get("split", {})))
+    return tables
+
+
+def _split_notes(split: Mapping[str, Any]) -> list[str]:
+    """What the split means for the numbers: leaks, and recordings left out."""
+    notes = []
+    if split.get("leaks"):
+        notes.append("LEAKS: split by recording, and people of the test part were also trained on")
+    for kind in ("excluded", "unused"):
+        names = split.get(kind, [])
+        if names:
+            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+            notes.append(f"{kind}: {', '.join(names[:10])}{more}")
+    return notes
 
 
 def part_table(name: str, part: Mapping[str, Any], protocol: Mapping[str, Any]) -> Table:
@@ -131,6 +146,8 @@ def _notes(part: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
     nouns = {"n_subjects": "subject", "n_recordings": "recording", "n_windows": "scored unit"}
     counts = ", ".join(counted(header[key], noun) for key, noun in nouns.items())
     notes = [f"{counts}, {counted(header['n_missing'], 'recording')} missing"]
+    if header.get("origins"):
+        notes.append(f"{', '.join(header['origins'])} recordings in the layout of a dataset, not the dataset")
     notes += [f"missing: {key} ({reason})" for key, reason in header["missing_reasons"].items()][:20]
     if header["n_missing"] > 20:
         notes.append(f"and {header['n_missing'] - 20} more missing, see metrics.json")
@@ -175,7 +192,8 @@ def runs_table(runs: Sequence[Path]) -> Table:
 
     Each run folder needs metrics.json; split.json tells the training sets. UserError names what is
     missing or damaged. Published cells are marked: ≠n another number of recordings, n? a number that
-    is not stated, ≠p another protocol than a preset of this project, or one that is not public.
+    is not stated, ≠p another protocol than a preset of this project, or one that is not public, ≠d
+    recordings that only have the layout of the dataset.
     """
     published = read_json(Path(__file__).with_name("published.json"))
     columns = ["run", "method", "trained on", "tested on", "protocol", "MAE [bpm]", "95 % CI", "RMSE", "r",
@@ -193,7 +211,7 @@ def runs_table(runs: Sequence[Path]) -> Table:
             limits = (row["ci95"] or {}).get("mae_bpm")
             rows.append([
                 run.resolve().name, row["method"], ", ".join(trained) if trainable else "–",
-                ", ".join(tested),
+                ", ".join([*tested, *metrics["test"].get("origins", [])]),
                 _protocol_name(metrics["protocol"]), number(row["mae_bpm"]),
                 "–" if limits is None else f"{limits[0]:.2f}–{limits[1]:.2f}", number(row["rmse_bpm"]),
                 number(row["pearson_r"], 3), f"{row['n']} of {expected_units(metrics, metrics['protocol'])}",
@@ -245,6 +263,8 @@ def _cite(
     preset = published["sources"][entry["source"]]["preset"]
     if preset is None or preset != metrics["protocol"]["name"] or metrics["protocol"]["window_s"] is not None:
         marks.append("≠p")
+    if metrics["test"].get("origins"):
+        marks.append("≠d")
     values = "/".join([number(entry["mae_bpm"]), number(entry["rmse_bpm"]), number(entry["pearson_r"])])
     return " ".join([values, f"[{cited.index(entry['source']) + 1}]", *marks])
 
@@ -254,8 +274,8 @@ def _published_notes(published: Mapping[str, Any], cited: Sequence[str]) -> list
     if not cited:
         return ["no published number is known here for these methods and datasets"]
     notes = ["published numbers were made by other code and, where marked, are not comparable: "
-             "≠n other number of recordings, n? not stated, ≠p other protocol",
-             "data that only have the layout of a dataset carry its name: see data.sets in the params"]
+             "≠n other number of recordings, n? not stated, ≠p other protocol, "
+             "≠d other data: recordings that only have the layout of the dataset"]
     for place, name in enumerate(cited, 1):
         source = published["sources"][name]
         notes.append(f"[{place}] {source['source']}: {source['origin']}; {source['protocol']}")

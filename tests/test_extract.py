@@ -16,6 +16,8 @@ from preprocessing import boxes, face, regions
 from preprocessing.extract import Extracted, ExtractSettings, extract
 from preprocessing.resample import align
 from preprocessing.sources.base import Frame, FrameReader, Labels, RawRecording, Series
+from preprocessing.sources.video_file import video_file
+from preprocessing.synthetic.avi import write_avi
 from preprocessing.times import increasing
 from preprocessing.track import FaceTrack
 from utils.errors import UserError
@@ -326,6 +328,17 @@ def test_exchanged_colours_are_noticed_and_can_be_put_right() -> None:
     result, sink = run(swapped, swap_rb=True)
     assert not any("swap_rb" in text for text in result.warnings)
     np.testing.assert_array_equal(sink["frames"], run([picture()] * 5)[1]["frames"])
+
+
+@pytest.mark.parametrize("swap_rb, first", [(False, 200), (True, 40)])
+def test_colours_of_a_file_arrive_in_rgb(tmp_path: Path, swap_rb: bool, first: int) -> None:
+    """A reddish AVI gives reddish crops, and bluish ones with swap_rb."""
+    frames = (np.full((32, 32, 3), (40, 90, 200), dtype=np.uint8) for _ in range(40))
+    write_avi(tmp_path / "v.avi", frames, fps=30.0, codec="uncompressed", quality=0)
+    sink = Kept()
+    recording = video_file(tmp_path / "v.avi", is_crop=True)
+    extract(recording, ExtractSettings(swap_rb=swap_rb), sink, lambda: None)
+    assert (sink["frames"] == [first, 90, 240 - first]).all()
 
 
 def test_extraction_repeats_to_the_bit() -> None:

@@ -20,7 +20,7 @@ from utils import files, interrupt, runlog
 from utils.errors import Stopped, UserError
 
 # Part of every digest: raise it when the same settings give other bytes.
-_VERSION = 1
+_VERSION = 2
 _RATE_WINDOW_S = 4.0
 _SILENCE_S = 120.0  # a worker that makes no frame for so long is stopped
 _LONGEST_S = {"mjpeg": 1800, "uncompressed": 360}

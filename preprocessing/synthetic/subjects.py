@@ -63,6 +63,7 @@ class Subject:
         coloured = max(self.tint) - min(self.tint) > 0.2
         group = self.part if self.part in ("hard", "control") else "main"
         return {
+            "origin": "synthetic",
             "light": "coloured flicker" if coloured else "white flicker",
             "motion": "large" if self.motion_px > 4 else "small",
             "skin_tone": self.skin_tone,
