@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from preprocessing.synthetic.avi import write_avi
 
 HERE = Path(__file__).parent
 FPS, WIDE, HIGH = 30.0, 640, 480
+POOL_VIDEOS = 20
 MOTIONS = {
     "still": (0.0, 1.0),
     "slow, 8 px in 2 s": (8.0, 2.0),
@@ -144,6 +146,7 @@ def pool_speed(folder: Path, n_workers: int, n_videos: int) -> float:
     start = time.perf_counter()
     report = preprocess(sets, store, Preprocessing(workers=n_workers), progress=False)
     used = time.perf_counter() - start
+    shutil.rmtree(store)
     if len(report.done) != n_videos:
         raise SystemExit(f"{len(report.done)} of {n_videos} recordings were made")
     return used
@@ -238,8 +241,8 @@ def main() -> None:
             make_video(video, how, options.frames)
             rows[motion] = compare(video, how, options.stride, 1.5)
             if motion == "still" and not options.no_pool:
-                make_set(folder, video, 6, options.frames)
-                walls = {n: pool_speed(folder, n, 6) for n in (1, 2)}
+                make_set(folder, video, POOL_VIDEOS, options.frames)
+                walls = {n: pool_speed(folder, n, POOL_VIDEOS) for n in (1, 2)}
                 found["pool_wall_s"] = {str(n): round(wall, 2) for n, wall in walls.items()}
                 found["two_workers_over_one"] = round(walls[1] / walls[2], 2)
                 for link in (folder / "set").rglob("*.avi"):

@@ -114,7 +114,7 @@ def test_container_declares_the_true_rate_and_length(small_set: Path) -> None:
 def test_lists_name_the_folders(small_set: Path) -> None:
     """lists.json holds the folder names of every part, and each folder its conditions."""
     lists = json.loads((small_set / "lists.json").read_text())
-    assert lists == {"train": ["subject1"], "valid": [], "test": [], "hard": [], "control": ["subject41"]}
+    assert lists == {"train": ["subject1"], "control": ["subject41"]}
     said = json.loads((small_set / "subject41/conditions.json").read_text())["conditions"]
     assert said["group"] == "control" and said["pulse"] == "none"
     assert {"light", "motion", "skin_tone", "group", "face"} <= set(said)

@@ -605,3 +605,15 @@ def test_the_matrix_net_serves_muon(tmp_path: Path) -> None:
     train(None, settings(optimizer="muon"), method=method)
     assert not torch.equal(weight, method.net.last.weight)
     assert isinstance(method.net, nn.Module)
+
+
+def test_longer_training_needs_a_schedule_that_allows_it(tmp_path: Path) -> None:
+    """With a constant rate a run goes on for more epochs; a one-cycle, laid out over them, refuses by name."""
+    for scheduler, allowed in (("constant", True), ("one_cycle", False), ("cosine_annealing", False)):
+        folder = tmp_path / scheduler
+        train(folder, settings(epochs=1, scheduler=scheduler))
+        if allowed:
+            assert train(folder, settings(epochs=2, scheduler=scheduler))[0].epochs == 2
+        else:
+            with pytest.raises(UserError, match=r"train\.epochs"):
+                train(folder, settings(epochs=2, scheduler=scheduler))

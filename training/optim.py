@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
+from training.schedule import Each, Schedule
 from training.signature import option_problems, tuples
 from utils.errors import ParamsError
 from utils.registry import did_you_mean
 from utils.settings import Train
 
 Problem = tuple[str, str]
-Each = Literal["step", "epoch"]
 CONSTANT = "constant"
 # Arguments that torch takes and params may not give, with the reason shown.
 _OPTIMIZER_GIVEN = {
@@ -76,43 +76,6 @@ def make_optimizer(params: Iterable[nn.Parameter], settings: Train, **overrides:
     return made
 
 
-class Schedule:
-    """The learning rate of one optimiser over the run; `each` says what advances it."""
-
-    def __init__(self, scheduler: LRScheduler | None, each: Each, total_steps: int) -> None:
-        """scheduler: None keeps the rate; each: "step" or "epoch"; total_steps: of the optimiser."""
-        self._scheduler, self._each, self._total, self._taken = scheduler, each, total_steps, 0
-
-    def after_step(self) -> None:
-        """Advance a schedule that counts steps of the optimiser.
-
-        Not after the last one: torch's one-cycle would turn upwards behind its end.
-        """
-        self._taken += 1
-        if self._scheduler is not None and self._each == "step" and self._taken < self._total:
-            self._scheduler.step()
-
-    def after_epoch(self, monitored: float | None) -> None:
-        """Advance a schedule that counts epochs; `monitored` (lower is better) feeds the plateau."""
-        if self._scheduler is None or self._each != "epoch":
-            return
-        if not isinstance(self._scheduler, ReduceLROnPlateau):
-            self._scheduler.step()
-        elif monitored is not None:
-            self._scheduler.step(monitored)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        inner = None if self._scheduler is None else self._scheduler.state_dict()
-        return {"taken": self._taken, "scheduler": inner}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        self._taken = state["taken"]
-        if self._scheduler is not None:
-            self._scheduler.load_state_dict(state["scheduler"])
-
-
 def make_scheduler(
     optimizer: Optimizer, settings: Train, total_steps: int, steps_per_epoch: int, **overrides: Any
 ) -> Schedule:
@@ -128,9 +91,17 @@ def make_scheduler(
         raise ParamsError("params", problems)
     build = _Builder(optimizer, max(1, total_steps), max(1, total_steps // max(1, steps_per_epoch)))
     try:
-        return Schedule(*build(name, options), max(1, total_steps))
+        return Schedule(*build(name, options), max(1, total_steps), _follows_length(name, options))
     except (ValueError, TypeError, IndexError, KeyError) as error:
         raise ParamsError("params", [("train.scheduler_options", f"{name}: {error}")]) from None
+
+
+def _follows_length(name: str, options: dict[str, Any]) -> bool:
+    """Whether the schedule's shape follows from the length of the run."""
+    if name in _NESTED:
+        parts = [(_canonical(part["name"]), part.get("options", {})) for part in options["schedulers"]]
+        return any(_follows_length(*part) for part in parts)
+    return name == "one_cycle" or (name in _LENGTH and _LENGTH[name] not in options)
 
 
 def check_train(section: dict[str, Any]) -> list[Problem]:

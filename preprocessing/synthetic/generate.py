@@ -45,7 +45,7 @@ def generate(
     subjects = make_subjects(seed, counts)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    lists = {part: [s.name for s in subjects if s.part == part] for part in PARTS}
+    lists = {part: [s.name for s in subjects if s.part == part] for part in PARTS if counts[part]}
     missing = [s for s in subjects if not _is_whole(out / s.name, _digest(s, seconds, codec))]
     _clear(out, {s.name for s in subjects} - {s.name for s in missing})
     if missing:
