@@ -522,7 +522,7 @@ def test_plan_of_distinct_clips(lengths, batch, per_recording, seed, epoch):
 @QUICK
 @given(LENGTHS, st.integers(1, 9), SHARES)
 def test_plan_without_chance(lengths, batch, per_recording):
-    """In order: recording after recording, from its first clip to its last that fits, every epoch the same."""
+    """In order: recording after recording, from its first clip to the last that fits, always the same."""
     made = samplers.get("in_order")(lengths, 20, batch, per_recording, 0, 0)
     assert made == samplers.get("in_order")(lengths, 20, batch, per_recording, 5, 7)
     flat = [sample for part in made for sample in part]
