@@ -27,7 +27,7 @@ from preprocessing.synthetic.avi import write_avi
 
 HERE = Path(__file__).parent
 FPS, WIDE, HIGH = 30.0, 640, 480
-POOL_VIDEOS = 20
+POOL_VIDEOS = 48
 MOTIONS = {
     "still": (0.0, 1.0),
     "slow, 8 px in 2 s": (8.0, 2.0),
@@ -226,7 +226,7 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Measure and write `benchmarks/results/preprocessing.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=600, help="frames of each video")
+    parser.add_argument("--frames", type=int, default=900, help="frames of each video")
     parser.add_argument("--stride", type=int, default=8, help="frames between two looks")
     parser.add_argument("--no-pool", action="store_true", help="leave out one against two workers")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "preprocessing.json")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -49,26 +51,27 @@ def _within(kept: float, wanted: float, play: float) -> float:
     return min(max(kept, wanted - play), wanted + play)
 
 
-def crop(
-    frame: Frame, box: NDArray[np.float64], size: int, out: Frame, scratch: Frame | None = None
-) -> None:
+def crop(frame: Frame, box: NDArray[np.float64], size: int, out: Frame) -> None:
     """Fill `out` (size, size, 3) with the picture inside the box, edge pixels repeated outside it.
 
-    The nearest box on whole pixels is resized; what is left, under a pixel of the picture, is
-    corrected on the small crop. Cropping on whole pixels alone would put three times the noise
-    into the mean colour of a region of a slowly swaying face; interpolating in the large picture
-    costs four times as much and gains nothing. `scratch` (2 size, 2 size, 3) saves an allocation.
+    Two steps: the picture is reduced by the largest whole factor that leaves at least `size` pixels
+    (the mean of k x k pixels), then sampled bilinearly at the box's place to fractions of a pixel. That
+    is as low in pixel noise as one reduction by area, and cropping on whole pixels alone would put three
+    times the noise into the mean colour of a region of a slowly swaying face.
     """
     x, y, wide, high = box.tolist()
-    left, top, columns, rows = round(x), round(y), round(wide), round(high)
-    _resize(_cut(frame, left, top, columns, rows), size, out, scratch)
-    step_x, step_y = wide / columns, high / rows
-    off_x = (x - left) * size / columns + 0.5 * (step_x - 1)
-    off_y = (y - top) * size / rows + 0.5 * (step_y - 1)
-    if (off_x, off_y, step_x, step_y) != (0.0, 0.0, 1.0, 1.0):
-        move = np.array([[step_x, 0.0, off_x], [0.0, step_y, off_y]])
-        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        cv2.warpAffine(out.copy(), move, (size, size), out, how, cv2.BORDER_REPLICATE)
+    k = max(1, int(min(wide, high) // size))
+    left, top = math.floor(x), math.floor(y)
+    columns, rows = math.ceil((x + wide - left) / k), math.ceil((y + high - top) / k)
+    part = _cut(frame, left, top, columns * k, rows * k)
+    if k > 1:
+        part = np.asarray(cv2.resize(part, (columns, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    step_x, step_y = wide / (k * size), high / (k * size)
+    first_x = (x - left) / k + 0.5 * step_x - 0.5
+    first_y = (y - top) / k + 0.5 * step_y - 0.5
+    move = np.array([[step_x, 0.0, first_x], [0.0, step_y, first_y]])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cv2.warpAffine(part, move, (size, size), out, how, cv2.BORDER_REPLICATE)
 
 
 def _cut(frame: Frame, left: int, top: int, columns: int, rows: int) -> Frame:
@@ -83,17 +86,6 @@ def _cut(frame: Frame, left: int, top: int, columns: int, rows: int) -> Frame:
         return part
     edge = cv2.BORDER_REPLICATE
     return np.asarray(cv2.copyMakeBorder(part, above, below, before, behind, edge), dtype=np.uint8)
-
-
-def _resize(part: Frame, size: int, out: Frame, scratch: Frame | None) -> None:
-    """Parts of two to four times `size` in two steps, bilinear and then by area, others by area.
-
-    Two steps are as low in pixel noise as area alone and 2.5 times as fast.
-    """
-    if 2 * size < min(part.shape[:2]) and max(part.shape[:2]) <= 4 * size:
-        double = cv2.resize(part, (2 * size, 2 * size), dst=scratch, interpolation=cv2.INTER_LINEAR)
-        part = np.asarray(double, dtype=np.uint8)
-    cv2.resize(part, (size, size), dst=out, interpolation=cv2.INTER_AREA)
 
 
 def to_crop(points: NDArray[np.float64], boxes: Boxes, size: int) -> NDArray[np.float64]:

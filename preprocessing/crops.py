@@ -75,7 +75,6 @@ class Cropper:
         self._is_swapped = is_swapped
         self._settings, self._sink, self._whole = settings, sink, whole
         self._regions = regions.Regions(settings.size)
-        self._scratch = np.empty((2 * settings.size, 2 * settings.size, 3), dtype=np.uint8)
         self._squares = boxes.SquareBoxes(settings.box_scale)
         self.fixed: NDArray[np.float64] | None = None
         """Centre x, centre y and height used for every frame, where the box does not follow."""
@@ -93,7 +92,7 @@ class Cropper:
         skin = np.zeros((n, regions.SKIN_SIDE, regions.SKIN_SIDE), dtype=np.uint8)
         fits = self._fits(segment, box)
         for i, frame in enumerate(segment.frames):
-            boxes.crop(frame, box[i], size, crops[i], self._scratch)
+            boxes.crop(frame, box[i], size, crops[i])
             if self._is_swapped:
                 crops[i] = cv2.cvtColor(crops[i], cv2.COLOR_BGR2RGB)
             if not segment.found[i]:

@@ -136,10 +136,10 @@ class MeshFinder(FaceFinder):
     """MediaPipe face mesh in tracking mode, 468 points; its models come with the package.
 
     Where several faces are seen when one is looked for, the largest is followed; a second face is
-    also noticed later, by a count at every 16th look.
+    also noticed later, by a count at every 48th look.
     """
 
-    _count_every = 16
+    _count_every = 48
 
     def __init__(self) -> None:
         super().__init__()

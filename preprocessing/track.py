@@ -23,7 +23,7 @@ _AGREE = 1.2 / 250
 """Distances in face heights: off the prediction, and agreeing at a midpoint (px on a 250 px face)."""
 _RESIZED = 0.08
 """Change of height between two looks that is taken at once, not smoothed."""
-_ALERT, _PROBE = 4, 8
+_ALERT, _PROBE = 4, 12
 """Segments checked after a disagreement, and how often one is checked when all is calm."""
 
 
@@ -56,7 +56,7 @@ class FaceTrack:
     one segment of look-ahead. A segment is halved when its end lies more than 6.4 px off the
     linear prediction, and on, until a look at the midpoint agrees with the cubic within 1.2 px
     (for a face 250 px high; in proportion for others). Motion at the rate of the looks themselves
-    hides from the prediction, so every eighth segment is probed, and four after a disagreement.
+    hides from the prediction, so every twelfth segment is probed, and four after a disagreement.
     (Tighter limits cost looks and gain nothing: a look at a moving face errs by half a pixel itself.)
     Where the face comes or goes, the frame is found by halving.
 
