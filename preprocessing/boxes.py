@@ -21,8 +21,8 @@ class SquareBoxes:
 
     The box has some play: it follows only what exceeds .3 px, so that the jitter of the face finder
     does not reach the crop of a still face, where it would lie in the band of the pulse. Mesh height
-    is forehead to chin, so that 1.5 gives about the crop of Contrast-Phys (1.5 x the landmarks'
-    vertical range extended up by a fifth) and 1.5 x the square of a Haar cascade.
+    is forehead to chin: 1.3 leaves a margin of skin and hair and little background, 1.5 gives about
+    the crop of the Contrast-Phys paper; for a Haar cascade the height is that of its square.
     """
 
     def __init__(self, scale: float) -> None:

@@ -22,7 +22,7 @@ class ExtractSettings:
     face_model: str | None = None
     size: int = 128
     box: str = "track"
-    box_scale: float = 1.5
+    box_scale: float = 1.3
     keyframe_stride: int = 8
     landmarks: bool = True
     skin_mask: bool = False

@@ -65,7 +65,7 @@ class Preprocessing(Section):
     box: Literal["track", "first", "median"] = Field(
         "track", description="The box follows the face, or stays at the first or the median one."
     )
-    box_scale: float = Field(1.5, ge=0.5, le=4, description="Side of the box over the face's height.")
+    box_scale: float = Field(1.3, ge=0.5, le=4, description="Side of the box over the face's height.")
     keyframe_stride: int = Field(
         8, ge=1, le=64, description="Frames between two looks for the face; 1: every frame."
     )
