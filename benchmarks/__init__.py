@@ -1,0 +1,1 @@
+"""What is claimed about speed, memory and accuracy, as commands: `python -m benchmarks.NAME`."""

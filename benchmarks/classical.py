@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import nets
-from benchmarks.training_step import RESULTS, machine
+from benchmarks.machine import RESULTS, machine
 from nets.registry import NETS
 from utils.runlog import say
 
@@ -42,7 +42,7 @@ def main() -> None:
     times = {name: round(median_ms(name, args.seconds, args.fps, args.repeats), 3) for name in names}
     for name, value in times.items():
         say(f"{name:8} {value:8.3f} ms")
-    result = {"machine": machine(), "seconds": args.seconds, "fps": args.fps, "median_ms": times}
+    result = {"machine": machine("numpy"), "seconds": args.seconds, "fps": args.fps, "median_ms": times}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """How fast a random clip comes out of the store, and what a frame costs on disk.
 
-    python -m benchmarks.clip_reading [--out benchmarks/results/clip_reading.json]
+    python -m benchmarks.clip_reading
 
 Writes one recording of 1,800 random 128x128 frames (random: like noise, they do not compress) and reads
 160-frame clips at random starts from the page cache into a reused buffer, beside plain h5py.
@@ -9,7 +9,6 @@ Writes one recording of 1,800 random 128x128 frames (random: like noise, they do
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks.machine import RESULTS, machine
 from preprocessing.store import RecordingWriter, StoredRecording
 from utils import runlog
 from utils.files import write_json
@@ -69,21 +69,10 @@ def measure(path: Path) -> dict[str, float]:
     return {name: round(statistics.median(values), 3) for name, values in times.items()}
 
 
-def machine() -> dict[str, str]:
-    """What the figures were taken on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(), "cores": str(len(models)),
-        "python": platform.python_version(), "numpy": np.__version__, "h5py": h5py.__version__,
-        "hdf5": h5py.version.hdf5_version,
-    }
-
-
 def main() -> None:
     """Measure, print, and write the result as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, help="JSON file for the result")
+    parser.add_argument("--out", type=Path, default=RESULTS / "clip_reading.json")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recording.h5"
@@ -92,13 +81,12 @@ def main() -> None:
             "what": f"random {CLIP}-frame clips of {N_FRAMES} frames {SIZE}x{SIZE}, warm, CPU ms per clip",
             "target_ms": TARGET_MS, "clip_ms": measure(path),
             "bytes_per_frame": round(path.stat().st_size / N_FRAMES),
-            "write_ms_per_frame": round(write_ms, 4), "machine": machine(),
+            "write_ms_per_frame": round(write_ms, 4), "machine": machine("numpy", "h5py"),
         }
     for name, value in result["clip_ms"].items():  # type: ignore[attr-defined]
         runlog.say(f"{name:34s} {value:.3f} ms per clip")
     runlog.say(f"{result['bytes_per_frame']} bytes and {write_ms:.3f} CPU ms per frame written")
-    if arguments.out:
-        write_json(arguments.out, result)
+    write_json(arguments.out, result)
 
 
 if __name__ == "__main__":

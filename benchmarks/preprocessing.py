@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -23,9 +22,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.machine import RESULTS, machine
 from preprocessing.synthetic.avi import write_avi
 
-HERE = Path(__file__).parent
 FPS, WIDE, HIGH = 30.0, 640, 480
 POOL_VIDEOS = 48
 MOTIONS = {
@@ -199,22 +198,6 @@ def centred(values: np.ndarray) -> np.ndarray:
     return values - values.mean(axis=0)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    import mediapipe
-
-    model = "unknown"
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return {
-        "cpu": model, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(), "numpy": np.__version__, "opencv": cv2.__version__,
-        "mediapipe": mediapipe.__version__,
-    }
-
-
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as Markdown."""
     names = list(next(iter(rows.values())))
@@ -229,10 +212,13 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=900, help="frames of each video")
     parser.add_argument("--stride", type=int, default=8, help="frames between two looks")
     parser.add_argument("--no-pool", action="store_true", help="leave out one against two workers")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "preprocessing.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "preprocessing.json")
     options = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
-    found: dict[str, Any] = {"machine": machine(), "frames": options.frames, "stride": options.stride}
+    found: dict[str, Any] = {
+        "machine": machine("numpy", "mediapipe", "opencv-contrib-python-headless"),
+        "frames": options.frames, "stride": options.stride,
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_video(folder / "warm_up.avi", (0.0, 1.0), 40)

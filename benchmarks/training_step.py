@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,11 +21,10 @@ from typing import Any
 import torch
 
 import nets
+from benchmarks.machine import RESULTS, machine
 from losses.waveform import neg_pearson
 from utils.allocator import keep_freed_memory
 from utils.runlog import say
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def make_step(size: int, frames: int, batch: int, fast: bool) -> Callable[[], None]:
@@ -59,19 +57,6 @@ def measured(step: Callable[[], None]) -> tuple[float, float, float]:
     status = Path("/proc/self/status").read_text()
     peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     return seconds, cpu, peak_kib / 1024
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on."""
-    info = Path("/proc/cpuinfo").read_text()
-    lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in lines.items()}
-    wanted = ("avx512_bf16", "amx_bf16", "avx512f", "avx2")
-    return {
-        "cpu": fields.get("model name", platform.processor()),
-        "instructions": [flag for flag in wanted if flag in fields.get("flags", "").split()],
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
-    }
 
 
 def compare(size: int, frames: int, batch: int, pairs: int) -> dict[str, Any]:
@@ -112,7 +97,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     kept = args.keep_memory and keep_freed_memory()
-    result = {"machine": machine(), "allocator_keeps_memory": kept,
+    result = {"machine": machine("torch"), "threads": torch.get_num_threads(), "allocator_keeps_memory": kept,
               **compare(args.size, args.frames, args.batch, args.pairs)}
     suffix = "_kept" if kept else ""
     target = args.out or RESULTS / f"training_step_{args.size}{suffix}.json"

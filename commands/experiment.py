@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,8 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
         keep_split(parts, folder / "split.json")
         _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
+            if not config.run.save_model:
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             run_folder.finish(split=parts.hash, failed=sorted(report.failed))
     report.raise_if_failed(config.preprocessing.allow_failed)
     return 0

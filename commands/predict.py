@@ -29,6 +29,9 @@ from utils.files import write_json, write_text
 from utils.runlog import Progress, say
 from utils.settings import Preprocessing
 
+SHORT_WINDOW_S, LONG_WINDOW_S = 6.0, 10.0
+"""Windows of heart_rate.csv: a third of the recording within these bounds."""
+
 
 @dataclass
 class Predictor:
@@ -56,7 +59,7 @@ def predict(args: argparse.Namespace) -> int:
             except UserError as error:
                 if error.exit_code == 4:
                     raise
-                failed[video] = str(error)
+                failed[video] = str(error).removeprefix(f"{video}: ")
     if failed:
         lines = [f"  {video}: {reason}" for video, reason in failed.items()]
         raise RecordingsFailed(
@@ -147,15 +150,17 @@ def write_results(
     found: int, warnings: list[str],
 ) -> str:
     """waveform.csv, heart_rate.csv, summary.json and plot.png."""
-    rates = heart_rate_over_time(waveform, time_s)
-    fps = (len(time_s) - 1) / float(time_s[-1] - time_s[0])
+    duration_s = float(time_s[-1] - time_s[0])
+    window_s = min(LONG_WINDOW_S, max(SHORT_WINDOW_S, duration_s / 3))
+    rates = heart_rate_over_time(waveform, time_s, window_s)
+    fps = (len(time_s) - 1) / duration_s
     write_text(out / "waveform.csv", _csv("time_s,pulse", zip(time_s, waveform, strict=True)))
     write_text(out / "heart_rate.csv", _csv("time_s,heart_rate_bpm,snr_db", rates))
     rate = quality.heart_rate_bpm
     summary = {
         "video": video.name, "heart_rate_bpm": rate, "quality": quality.value,
         "snr_db": quality.snr_db, "method": name, "fps": fps, "n_frames": len(waveform),
-        "n_frames_with_face": found, "duration_s": float(time_s[-1] - time_s[0]),
+        "n_frames_with_face": found, "duration_s": duration_s,
         "warnings": [*warnings, *quality.warnings],
     }
     write_json(out / "summary.json", summary)

@@ -141,8 +141,8 @@ def scatter(groups: Mapping[str, tuple[Array, Array]], notes: Mapping[str, str])
         axis.scatter(reference, predicted, s=14, color=tint[method], alpha=0.75, linewidths=0)
         axis.set(xlim=(low, high), ylim=(low, high), title=method, aspect="equal")
         axis.text(0.97, 0.04, notes[method], transform=axis.transAxes, ha="right", fontsize=7.5)
-        axis.yaxis.set_major_locator(MultipleLocator(50 if high - low > 90 else 20))
-        axis.xaxis.set_major_locator(MultipleLocator(50 if high - low > 90 else 20))
+        axis.yaxis.set_major_locator(MultipleLocator(50 if high - low > 150 else 20))
+        axis.xaxis.set_major_locator(MultipleLocator(50 if high - low > 150 else 20))
     for axis in axes[:, 0]:
         axis.set_ylabel("predicted [bpm]")
     for axis in axes[-1]:
