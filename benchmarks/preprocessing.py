@@ -214,6 +214,8 @@ def main() -> None:
     parser.add_argument("--no-pool", action="store_true", help="leave out one against two workers")
     parser.add_argument("--out", type=Path, default=RESULTS / "preprocessing.json")
     options = parser.parse_args()
+    from preprocessing.extract import ExtractSettings
+
     rows: dict[str, dict[str, Any]] = {}
     found: dict[str, Any] = {
         "machine": machine("numpy", "mediapipe", "opencv-contrib-python-headless"),
@@ -225,7 +227,7 @@ def main() -> None:
         for motion, how in MOTIONS.items():
             video = folder / "video.avi"
             make_video(video, how, options.frames)
-            rows[motion] = compare(video, how, options.stride, 1.5)
+            rows[motion] = compare(video, how, options.stride, ExtractSettings().box_scale)
             if motion == "still" and not options.no_pool:
                 make_set(folder, video, POOL_VIDEOS, options.frames)
                 walls = {n: pool_speed(folder, n, POOL_VIDEOS) for n in (1, 2)}

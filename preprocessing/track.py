@@ -19,7 +19,7 @@ Values = NDArray[np.float64]
 BUFFER_BYTES = 64 << 20
 """Decoded frames held at a time; larger pictures are looked at more often than the stride says."""
 _JUMP = 6.4 / 250
-_AGREE = 1.2 / 250
+_AGREE = 1.5 / 250
 """Distances in face heights: off the prediction, and agreeing at a midpoint (px on a 250 px face)."""
 _RESIZED = 0.08
 """Change of height between two looks that is taken at once, not smoothed."""
@@ -54,7 +54,7 @@ class FaceTrack:
 
     The finder looks at every `stride`-th frame. Between two looks the values follow a cubic with
     one segment of look-ahead. A segment is halved when its end lies more than 6.4 px off the
-    linear prediction, and on, until a look at the midpoint agrees with the cubic within 1.2 px
+    linear prediction, and on, until a look at the midpoint agrees with the cubic within 1.5 px
     (for a face 250 px high; in proportion for others). Motion at the rate of the looks themselves
     hides from the prediction, so every twelfth segment is probed, and four after a disagreement.
     (Tighter limits cost looks and gain nothing: a look at a moving face errs by half a pixel itself.)

@@ -304,7 +304,7 @@ def test_landmarks_lie_on_the_crop() -> None:
     result, sink = run([picture()] * 9, skin_mask=True)
     points = sink["landmarks"].astype(np.float64)
     assert points.mean(axis=(0, 1)) == pytest.approx([64, 64], abs=2)
-    assert np.ptp(points[0, :, 1]) == pytest.approx(128 / 1.5, rel=0.05)
+    assert np.ptp(points[0, :, 1]) == pytest.approx(128 / ExtractSettings().box_scale, rel=0.05)
     assert sink["skin"].shape == (9, regions.SKIN_SIDE, regions.SKIN_SIDE)
     assert 0.1 < (sink["skin"][0] > 0).mean() < 0.4
     red, green, blue = result.arrays["roi_rgb"][0, 0]
