@@ -166,9 +166,9 @@ def make_set(folder: Path, video: Path, n_videos: int, n_frames: int) -> None:
 def compare(video: Path, motion: tuple[float, float], stride: int, scale: float) -> dict[str, Any]:
     """One row of the table: speed, memory, looks, and the box against a look at every frame.
 
-    Speed is given for the fastest and the middle one of REPEATS fresh processes. Both boxes are also held against the
-    truth (the known shift and a face of constant size): a
-    look at every frame errs, too, most of all in the height of a face that moves fast.
+    Speed is given for the fastest and the middle one of REPEATS fresh processes. Both boxes are also
+    held against the truth (the known shift and a face of constant size): a look at every frame errs,
+    too, most of all in the height of a face that moves fast.
     """
     tries = sorted((in_process(measure, video, stride) for _ in range(REPEATS)), key=lambda got: got["cpu_s"])
     got, middle = tries[0], tries[REPEATS // 2]
