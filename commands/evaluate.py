@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
+from dataset.split import Parts
 from evaluation import protocols
 from evaluation.table import metrics_markdown
 from evaluation.waveforms import read_waveforms
@@ -43,6 +43,6 @@ def _run_facts(target: Path) -> tuple[Evaluation, dict[str, list[str]], int]:
     if not (target / "params.json").exists():
         return Evaluation(), {}, 0
     config = validate(read_json(target / "params.json"), str(target / "params.json"))
-    parts: dict[str, Any] = read_json(target / "split.json")["parts"]
-    tested = {n: list(p["missing"]) for n, p in parts.items() if n not in ("train", "valid")}
-    return config.evaluation, tested, config.run.seed
+    parts = Parts.from_json(read_json(target / "split.json"), str(target / "split.json"))
+    missing = {name: parts.parts[name].missing for name in parts.test_names()}
+    return config.evaluation, missing, config.run.seed

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commands.params import load_config
+from commands.recordings import divide, fill, keep_split
 from commands.runfolder import RunFolder
-from dataset.index import RecordingInfo, load_failed, load_infos, recording_key
-from dataset.split import Parts, make_split
-from preprocessing.run import StoreReport
-from preprocessing.run import preprocess as fill_store
+from dataset.index import RecordingInfo
+from dataset.split import Parts
 from utils import interrupt
-from utils.errors import UserError
-from utils.files import read_json, write_json
 from utils.runlog import RunLog, say
 from utils.settings import RunConfig
 
@@ -46,7 +43,7 @@ def preprocess(args: argparse.Namespace) -> int:
     """Only fill the store."""
     config = load_config(args.params, args.overrides)
     with interrupt.listening():
-        report = _fill(config)
+        report = fill(config)
     report.raise_if_failed(config.preprocessing.allow_failed)
     return 0
 
@@ -74,9 +71,9 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
             return 0
         stage = Stage(config, folder, RunLog(folder / "log.jsonl"))
         with stage.timed("preprocessing"):
-            report = _fill(config)
+            report = fill(config)
         infos, parts = divide(config)
-        keep_split(parts, folder / "split.json")
+        keep_split(infos, parts, folder / "split.json")
         _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
             if not config.run.save_model:
@@ -98,31 +95,3 @@ def _learn_and_test(
     if evaluate:
         with stage.timed("evaluation"):
             test(stage.config, stage.folder, method, infos, parts)
-
-
-def _fill(config: RunConfig) -> StoreReport:
-    return fill_store(
-        config.data.sets, Path(config.data.store), config.preprocessing, config.logging.progress
-    )
-
-
-def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
-    """The recordings of the store by key, and who is in which part."""
-    store, names = Path(config.data.store), [entry.name for entry in config.data.sets]
-    exclude = {entry.name: entry.exclude for entry in config.data.sets}
-    infos = load_infos(store, names, exclude)
-    left_out = [recording_key(name, recording) for name in names for recording in exclude[name]]
-    parts = make_split(
-        infos, config.split, config.run.seed, failed=load_failed(store, names, exclude), excluded=left_out
-    )
-    return {info.key: info for info in infos}, parts
-
-
-def keep_split(parts: Parts, path: Path) -> None:
-    """Write split.json; refuse to continue a run whose recordings have changed since."""
-    if path.exists() and read_json(path).get("hash") != parts.hash:
-        raise UserError(
-            f"{path}: the recordings or the split changed since this run began; "
-            "choose another run.name, or delete the folder"
-        )
-    write_json(path, parts.to_json())

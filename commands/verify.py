@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from commands.experiment import _fill, divide
 from commands.learning import prepare, train_once
+from commands.recordings import divide, fill
 from training.tracking import NullTracker
 from utils import interrupt
 from utils.files import write_json
@@ -17,7 +17,7 @@ from utils.settings import RunConfig
 def verify(config: RunConfig) -> int:
     """Repeat the training `run.verify` times; writes `<run.name>.verify.json` beside the runs."""
     with interrupt.listening():
-        report = _fill(config)
+        report = fill(config)
         infos, parts = divide(config)
         curves = []
         for repeat in range(config.run.verify):

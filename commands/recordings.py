@@ -1,0 +1,47 @@
+"""The recordings of an experiment: in the store, and divided into parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataset.index import RecordingInfo, load_failed, load_infos, recording_key
+from dataset.split import Parts, make_split
+from preprocessing.run import StoreReport, preprocess
+from utils.errors import UserError
+from utils.files import digest, read_json, write_json
+from utils.settings import RunConfig
+
+
+def fill(config: RunConfig) -> StoreReport:
+    """Bring the store up to date."""
+    return preprocess(
+        config.data.sets, Path(config.data.store), config.preprocessing, config.logging.progress
+    )
+
+
+def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
+    """The recordings of the store by key, and who is in which part."""
+    store, names = Path(config.data.store), [entry.name for entry in config.data.sets]
+    exclude = {entry.name: entry.exclude for entry in config.data.sets}
+    infos = load_infos(store, names, exclude)
+    left_out = [recording_key(name, recording) for name in names for recording in exclude[name]]
+    parts = make_split(
+        infos, config.split, config.run.seed, failed=load_failed(store, names, exclude), excluded=left_out
+    )
+    return {info.key: info for info in infos}, parts
+
+
+def keep_split(infos: dict[str, RecordingInfo], parts: Parts, path: Path) -> None:
+    """Write split.json; refuse to continue a run whose split or recordings have changed since.
+
+    content_hash is that of the stored files: the same people filmed anew are another dataset.
+    """
+    used = [key for name in parts.parts for key in parts.keys(name)]
+    made = {**parts.to_json(), "content_hash": digest({key: infos[key].sha256 for key in used})}
+    if path.exists():
+        before = read_json(path)
+        for key, what in {"hash": "the split", "content_hash": "the recordings"}.items():
+            if before.get(key) != made[key]:
+                raise UserError(f"{path}: {what} changed since this run began; choose another run.name, "
+                                "or delete the folder")
+    write_json(path, made)

@@ -1,0 +1,79 @@
+"""A run folder is one experiment: same params, same people, one process."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from commands.recordings import keep_split
+from commands.runfolder import RunFolder
+from dataset.index import RecordingInfo
+from dataset.split import make_split
+from utils.config import validate
+from utils.errors import UserError
+from utils.settings import RunConfig, Split
+
+
+def config(folder: Path, **train: object) -> RunConfig:
+    return validate({
+        "data": {"sets": [{"name": "x", "root": "y"}]}, "net": {"name": "z"},
+        "train": train, "run": {"name": "r", "output": str(folder)},
+    }, "test")
+
+
+def infos(sha256: str = "a") -> dict[str, RecordingInfo]:
+    made = [RecordingInfo(
+        key=f"d.s{i}", dataset="d", subject=f"s{i}", recording=f"s{i}", path=Path(f"s{i}.h5"), n_frames=100,
+        fps=30.0, size=16, has_label=True, sha256=f"{sha256}{i}",
+    ) for i in range(6)]
+    return {info.key: info for info in made}
+
+
+def test_the_split_is_kept_with_the_run(tmp_path: Path) -> None:
+    """Another split, or the same people with other recordings, is refused by name; the same is accepted."""
+    people, path = infos(), tmp_path / "split.json"
+    parts = make_split(list(people.values()), Split(), seed=0)
+    keep_split(people, parts, path)
+    keep_split(people, parts, path)
+    with pytest.raises(UserError, match="the recordings changed"):
+        keep_split(infos("b"), parts, path)
+    fewer = [info for info in people.values() if info.key != parts.keys("train")[0]]
+    with pytest.raises(UserError, match="the split changed"):
+        keep_split(people, make_split(fewer, Split(), seed=0), path)
+
+
+def test_other_params_are_named_with_both_values(tmp_path: Path) -> None:
+    """A changed setting is refused with its path and both values; epochs, workers and logging may change."""
+    with RunFolder(config(tmp_path, batch=4)).opened():
+        pass
+    with pytest.raises(UserError, match=r"train\.batch: 4 there, 8 now"), \
+            RunFolder(config(tmp_path, batch=8)).opened():
+        pass
+    with RunFolder(config(tmp_path, batch=4, epochs=99, checkpoint_steps=3)).opened():
+        pass
+
+
+def test_a_finished_run_is_not_prolonged(tmp_path: Path) -> None:
+    """More epochs for a finished run are refused instead of being ignored."""
+    folder = RunFolder(config(tmp_path, epochs=2))
+    with folder.opened():
+        folder.finish()
+    with pytest.raises(UserError, match=r"train\.epochs"), RunFolder(config(tmp_path, epochs=3)).opened():
+        pass
+
+
+def test_two_processes_cannot_share_a_run(tmp_path: Path) -> None:
+    """While one process works on a run, another one is turned away."""
+    with RunFolder(config(tmp_path)).opened(), \
+            pytest.raises(UserError, match="another process"), RunFolder(config(tmp_path)).opened():
+        pass
+
+
+def test_the_split_hash_is_that_of_who_is_where() -> None:
+    """Other people, another hash; the content of their files has a hash of its own."""
+    people = list(infos().values())
+    assert make_split(people, Split(), 0).hash != make_split(people[:-1], Split(), 0).hash
+    renamed = [dataclasses.replace(info, sha256="zz") for info in people]
+    assert make_split(people, Split(), 0).hash == make_split(renamed, Split(), 0).hash
