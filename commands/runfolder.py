@@ -51,7 +51,7 @@ class RunFolder:
             except OSError:
                 raise UserError(f"{self.path}: another process is working on this run") from None
             remove_leftovers(self.path)
-            if params.exists():
+            if (self.path / "split.json").exists():  # before that nothing depends on the params
                 self._refuse_other(read_json(params), str(params))
             write_json(params, self.config.model_dump(mode="json"))
             yield self.path

@@ -45,9 +45,11 @@ def test_the_split_is_kept_with_the_run(tmp_path: Path) -> None:
 
 
 def test_other_params_are_named_with_both_values(tmp_path: Path) -> None:
-    """A changed setting is refused with its path and both values; epochs, workers and logging may change."""
-    with RunFolder(config(tmp_path, batch=4)).opened():
+    """Once there is a split, a changed setting is refused by path and values; epochs and logging may change."""
+    with RunFolder(config(tmp_path, batch=3)).opened() as folder:
         pass
+    with RunFolder(config(tmp_path, batch=4)).opened():
+        (folder / "split.json").write_text("{}")
     with pytest.raises(UserError, match=r"train\.batch: 4 there, 8 now"), \
             RunFolder(config(tmp_path, batch=8)).opened():
         pass
@@ -58,7 +60,8 @@ def test_other_params_are_named_with_both_values(tmp_path: Path) -> None:
 def test_a_finished_run_is_not_prolonged(tmp_path: Path) -> None:
     """More epochs for a finished run are refused instead of being ignored."""
     folder = RunFolder(config(tmp_path, epochs=2))
-    with folder.opened():
+    with folder.opened() as path:
+        (path / "split.json").write_text("{}")
         folder.finish()
     with pytest.raises(UserError, match=r"train\.epochs"), RunFolder(config(tmp_path, epochs=3)).opened():
         pass
