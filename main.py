@@ -55,6 +55,10 @@ def _add_experiment(commands: argparse._SubParsersAction) -> None:
             "--set", action="append", default=[], metavar="section.key=value", dest="overrides",
             help="override one setting; may be repeated",
         )
+        command.add_argument(
+            "--verify", action="append_const", const="preprocessing.verify=true", dest="overrides",
+            help="hash whole source files and check every stored file, not only sizes and parts",
+        )
         if name != "preprocess":
             command.add_argument(
                 "--resume", action="store_true", help="insist on continuing an existing run"

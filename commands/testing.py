@@ -41,7 +41,9 @@ def predict_parts(
     config: RunConfig, method: Method, infos: dict[str, RecordingInfo], parts: Parts
 ) -> list[RecordingWaveform]:
     """The net's and the classical methods' waveforms for the test part and each extra list."""
-    methods = {config.net.name: method, **classical_methods(config.evaluation)}
+    # the run's own method first: a classical row of the same name would lack its options
+    methods = {config.net.name: method}
+    methods |= {name: m for name, m in classical_methods(config.evaluation).items() if name not in methods}
     waveforms: list[RecordingWaveform] = []
     for part in parts.test_names():
         recordings = [StoreClips(i, method.input_spec) for i in parts.select(infos.values(), part)]

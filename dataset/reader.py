@@ -222,7 +222,8 @@ def spectral_rate_bpm(label: np.ndarray, time_s: np.ndarray) -> float:
     if n < 4 or time_s[-1] - time_s[0] < SHORTEST_FOR_RATE_S or not np.isfinite(label).all():
         return math.nan
     uniform, fs = signal.to_uniform(label, time_s)
-    frequency_hz, power = signal.power_spectrum(signal.detrend(uniform), fs, bin_hz=0.02)
+    frequency_hz, power = signal.power_spectrum(
+        signal.detrend(uniform, signal.strength_at(100.0, fs)), fs, bin_hz=0.02)
     band = np.flatnonzero((frequency_hz >= PULSE_BAND_HZ[0]) & (frequency_hz <= PULSE_BAND_HZ[1]))
     if len(band) == 0 or not power[band].max() > 0:
         return math.nan

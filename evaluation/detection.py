@@ -24,7 +24,7 @@ from scipy import fft as sfft
 from scipy import ndimage
 from scipy import signal as ss
 
-from utils.signal import detrend, to_uniform
+from utils.signal import detrend, strength_at, to_uniform
 
 Array = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ def detect(
         return Detection(False, None, None, None, f"shorter than {MIN_DURATION_S:.0f} s")
     if fs < MIN_FPS:
         return Detection(False, None, None, None, f"{fs:.2f} frames a second are too few")
-    uniform = detrend(uniform, 300.0)
+    uniform = detrend(uniform, strength_at(300.0, fs))
     frequency, shape = envelope(uniform, fs)
     inside = (frequency >= BAND_HZ[0]) & (frequency <= BAND_HZ[1])
     slope = np.polyfit(np.log(frequency[inside]), np.log(shape[inside]), 1)[0]

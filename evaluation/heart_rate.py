@@ -10,7 +10,7 @@ from scipy import fft as sfft
 from scipy import signal as ss
 
 from evaluation.presets import Protocol
-from utils.signal import bandpass, detrend, parabolic_peak, power_spectrum
+from utils.signal import bandpass, detrend, parabolic_peak, power_spectrum, strength_at
 
 Array = NDArray[np.float64]
 FLAT = 1e-6
@@ -63,7 +63,10 @@ def _raw_fault(row: Array) -> str:
 
 def prepare(signals: Array, fs: float, protocol: Protocol) -> Array:
     """Detrended and band-passed waveforms: (K, n) -> (K, n)."""
-    x = signals if protocol.detrend is None else detrend(signals, protocol.detrend)
+    x = signals
+    if protocol.detrend is not None:
+        fixed = protocol.detrend_at == "any_rate"
+        x = detrend(x, protocol.detrend if fixed else strength_at(protocol.detrend, fs))
     if protocol.filter == "none":
         return x
     return bandpass(x, fs, protocol.filter_low_hz, protocol.filter_high_hz, protocol.filter_order)

@@ -34,6 +34,10 @@ class Protocol(Section):
         description="Onto a uniform grid by the time stamps, or samples taken as they come."
     )
     detrend: float | None = Field(ge=0, description="Lambda of the smoothness priors; null: none.")
+    detrend_at: Literal["any_rate", "30_fps"] = Field(
+        "any_rate", description="The same lambda at any frame rate, or, at others than 30, the lambda "
+        "with the same cut-off in Hz."
+    )
     filter: Literal["butterworth", "none"] = Field(description="Zero-phase filter of both waveforms.")
     filter_order: int = Field(ge=1, le=10, description="Order given to the design of the band-pass.")
     filter_low_hz: float = Field(gt=0, description="Lower edge of the filter.")
@@ -77,7 +81,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {
         "description": "house protocol: order 2, 0.7-4 Hz, bins of 0.1 bpm with parabolic refinement",
         "ground_truth": "label_or_device", "window_s": None, "tail": "drop", "resample": "uniform",
-        "detrend": 100.0, "filter": "butterworth", "filter_order": 2,
+        "detrend": 100.0, "detrend_at": "30_fps", "filter": "butterworth", "filter_order": 2,
         "filter_low_hz": 0.7, "filter_high_hz": 4.0,
         "estimator": "spectral_peak", "spectrum_window": "hann", "n_fft": "bin_width", "bin_bpm": 0.1,
         "peak": "parabolic", "peak_low_hz": 0.7, "peak_high_hz": 4.0, "snr": "dehaan",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation.detection import MIN_FPS, detect, peak_snr_db
 from evaluation.heart_rate import estimate
 from evaluation.presets import Protocol, build
-from utils.signal import detrend, to_uniform
+from utils.signal import detrend, strength_at, to_uniform
 
 Array = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ def assess(
         return Quality(0.0, None, None, [f"no quality: {found.reason}"])
     rate = _rate(waveform, time_s)
     uniform, fs = to_uniform(waveform, time_s)
-    snr_db = float(peak_snr_db(detrend(uniform)[None], fs)[0])
+    snr_db = float(peak_snr_db(detrend(uniform, strength_at(100.0, fs))[None], fs)[0])
     if rate is None:
         return Quality(0.0, None, snr_db, ["no heart rate: nothing is left in the band"])
     windows = [row[1] for row in heart_rate_over_time(waveform, time_s)]

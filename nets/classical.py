@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from nets.registry import NETS
 from utils.contracts import InputSpec
-from utils.signal import bandpass, detrend, fill_gaps
+from utils.signal import bandpass, detrend, fill_gaps, strength_at
 
 Array = NDArray[np.float64]
 
@@ -154,7 +154,7 @@ class Pos(ClassicalNet):
         length = _window_length(fps)
         if not self.compat:
             # The cut-off goes with fps / sqrt(strength); this keeps it where 100 puts it at 30.
-            return -_filtered(_projections(rgb, length), fps, 100 * (fps / 30) ** 2)
+            return -_filtered(_projections(rgb, length), fps, strength_at(100.0, fps))
         covered = _projections(rgb[:-1], length) if len(rgb) > length else np.zeros(len(rgb) - 1)
         return _filtered(np.append(covered, 0.0), fps, 100.0)
 

@@ -144,6 +144,7 @@ def mean_rate_bpm(pulse: np.ndarray | None, fps: float) -> float | None:
     windows = windows[np.isfinite(windows).all(axis=1) & (np.ptp(windows, axis=1) > 0)]
     if not len(windows):
         return None
-    frequency_hz, power = signal.power_spectrum(signal.detrend(windows), fps, bin_hz=0.005)
+    frequency_hz, power = signal.power_spectrum(
+        signal.detrend(windows, signal.strength_at(100.0, fps)), fps, bin_hz=0.005)
     power[:, (frequency_hz < RATE_HZ[0]) | (frequency_hz > RATE_HZ[1])] = 0
     return float(60 * frequency_hz[power.argmax(axis=1)].mean())

@@ -45,7 +45,7 @@ def test_the_split_is_kept_with_the_run(tmp_path: Path) -> None:
 
 
 def test_other_params_are_named_with_both_values(tmp_path: Path) -> None:
-    """Once there is a split, a changed setting is refused by path and values; epochs and logging may change."""
+    """Once there is a split, a changed setting is refused by path and values; epochs may change."""
     with RunFolder(config(tmp_path, batch=3)).opened() as folder:
         pass
     with RunFolder(config(tmp_path, batch=4)).opened():

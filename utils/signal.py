@@ -42,6 +42,15 @@ def detrend(signal: ArrayLike, strength: float = 100.0) -> Array:
     return x - trend.T.reshape(x.shape)
 
 
+def strength_at(strength_at_30: float, fs: float) -> float:
+    """The lambda of `detrend` that cuts, at `fs` samples a second, where `strength_at_30` cuts at 30.
+
+    The cut-off in Hz goes with fs / sqrt(lambda): with 100 at 60 samples a second half of a slow pulse is
+    lost, and its harmonic passes for the pulse.
+    """
+    return strength_at_30 * (fs / 30) ** 2
+
+
 @functools.lru_cache(maxsize=64)
 def _butter(order: int, low_hz: float, high_hz: float, fs: float, kind: str) -> Array:
     edges: float | list[float] = [low_hz, high_hz] if kind == "bandpass" else high_hz
@@ -92,12 +101,16 @@ def power_spectrum(
 
 
 def parabolic_peak(values: Array, index: int) -> float:
-    """Position of the maximum near `index`, refined by a parabola through three points."""
+    """Position of the maximum at `index`, refined by a parabola through three points.
+
+    `index` itself where it is no local maximum (the edge of a band on a slope): the parabola's vertex may
+    lie anywhere then.
+    """
     if not 0 < index < len(values) - 1:
         return float(index)
     left, mid, right = values[index - 1 : index + 2]
     curve = left - 2 * mid + right
-    return float(index) if curve == 0 else index + 0.5 * float((left - right) / curve)
+    return float(index) if curve == 0 or mid < max(left, right) else index + 0.5 * float((left - right) / curve)
 
 
 def sample_rate(time_s: ArrayLike) -> float:
