@@ -23,7 +23,8 @@ def evaluate(args: argparse.Namespace) -> int:
     if not file.exists():
         raise UserError(f"{file}: not there; give a run folder that was evaluated, or a waveform file")
     out = Path(args.out) if args.out else file.parent
-    settings, missing, seed = _run_facts(target)
+    settings, parts, seed = _run_facts(target)
+    missing = {name: parts.parts[name].missing for name in parts.test_names()} if parts else {}
     chosen = [protocols.get(safe_name(name), settings.protocols) for name in args.protocol]
     waveforms, attributes = read_waveforms(file)
     out.mkdir(parents=True, exist_ok=True)
@@ -33,16 +34,17 @@ def evaluate(args: argparse.Namespace) -> int:
             constant_bpm=attributes.get("constant_bpm"), missing=missing,
         )
         metrics.pop("windows")
+        if parts:
+            metrics["split"] = parts.about()
         write_json(out / f"metrics.{protocol.name}.json", metrics)
         say(metrics_markdown(metrics) + "\n")
     return 0
 
 
-def _run_facts(target: Path) -> tuple[Evaluation, dict[str, list[str]], int]:
-    """Evaluation settings, missing recordings and seed of a run folder; defaults for a bare file."""
+def _run_facts(target: Path) -> tuple[Evaluation, Parts | None, int]:
+    """Evaluation settings, split and seed of a run folder; defaults for a bare file."""
     if not (target / "params.json").exists():
-        return Evaluation(), {}, 0
+        return Evaluation(), None, 0
     config = validate(read_json(target / "params.json"), str(target / "params.json"))
     parts = Parts.from_json(read_json(target / "split.json"), str(target / "split.json"))
-    missing = {name: parts.parts[name].missing for name in parts.test_names()}
-    return config.evaluation, missing, config.run.seed
+    return config.evaluation, parts, config.run.seed

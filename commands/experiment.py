@@ -76,9 +76,9 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
         keep_split(infos, parts, folder / "split.json")
         _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
-            if not config.run.save_model:
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             run_folder.finish(split=parts.hash, failed=sorted(report.failed))
+            if not config.run.save_model:  # last: a run killed in between could not go on without them
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     report.raise_if_failed(config.preprocessing.allow_failed)
     return 0
 

@@ -63,12 +63,17 @@ def _check_input(net: dict[str, Any], method: dict[str, Any]) -> list[Problem]:
     from nets import methods
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), torch.no_grad():
             built: Any = nets.build(net["name"], **_dict(net, "options"))
             built.input_spec = built.input_spec.replace(**_dict(net, "input"))
             methods.build(method["name"], built, **_dict(method, "options"))
+            spec = built.input_spec
+            if getattr(built, "task", "pulse") == "pulse":
+                built.eval()(torch.empty(1, 3, spec.frames, spec.size, spec.size))
     except (ValueError, TypeError) as error:
         return [("net.input", str(error))]
+    except RuntimeError:  # a step that cannot be tried without memory
+        return []
     return []
 
 
@@ -90,6 +95,7 @@ def _check_data(raw: dict[str, Any]) -> list[Problem]:
 def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:
     import nets
     from evaluation import protocols
+    from preprocessing.regions import NAMES
 
     problems: list[Problem] = []
     section = _dict(raw, "evaluation")
@@ -100,6 +106,9 @@ def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:
         except ValueError as error:
             problems.append((f"evaluation.protocols.{name}" if name in own else "evaluation.protocol",
                              str(error)))
+    region = section.get("region", "face")
+    if isinstance(region, str) and region not in NAMES:
+        problems.append(("evaluation.region", f"{region!r} is not one of {', '.join(NAMES)}"))
     chosen, known = section.get("classical", []), nets.names(task="classical")
     for name in chosen if isinstance(chosen, list) else []:
         if name not in known:

@@ -72,6 +72,8 @@ def choose(args: argparse.Namespace) -> Predictor:
     """The method asked for: a run folder, a weights file with its net, or a classical method."""
     if args.method and args.checkpoint:
         raise UserError("give either --method or --checkpoint")
+    if args.net and not args.checkpoint:
+        raise UserError(f"--net {args.net} needs --checkpoint, a run folder or its weights")
     finder = {"face_finder": args.face_finder} if args.face_finder else {}
     if args.checkpoint is None:
         name = args.method or "pos"

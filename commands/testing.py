@@ -64,8 +64,6 @@ def score_run(config: RunConfig, folder: Path, parts: Parts) -> dict:
     )
     rows = metrics.pop("windows")
     protocols.write_windows(folder / "windows.csv", rows)
-    metrics["split"] = {
-        key: value for key, value in parts.to_json().items() if key not in ("parts", "scheme")
-    }
+    metrics["split"] = parts.about()
     write_json(folder / "metrics.json", metrics)
     return metrics

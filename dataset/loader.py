@@ -65,13 +65,16 @@ class _Maker(Dataset[ClipBatch | UserError]):
             return UserError(str(error))
 
     def _clip(self, sample: Sample, epoch: int, source: StoreClips) -> Clip:
-        n, frames, change = source.n_frames, self.frames, UNCHANGED
+        """The clip, within the labelled stretch of a recording whose label does not reach everywhere."""
+        first, n = source.labelled_run(self.frames + 1)
+        # differences look one frame beyond the clip, where the recording does not end with the label
+        frames, change = self.frames + (first + n < source.n_frames), UNCHANGED
         if self.augment.flip or self.augment.speed:
             rng = sample_rng(self.seed, epoch, sample.index, _SAMPLE_STREAM)
             change = draw_change(rng, self.augment, frames, n)
         room = n - span_at_speed(frames, change.speed)
-        start = sample.start * (room + 1) // (n - frames + 1)
-        return source.clip(start, frames, change, self._read_buffer(source.info.size))
+        start = first + sample.start * (room + 1) // (source.n_frames - self.frames + 1)
+        return source.clip(start, self.frames, change, self._read_buffer(source.info.size))
 
     def _source(self, recording: int) -> StoreClips:
         if recording not in self._sources:

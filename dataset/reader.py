@@ -79,6 +79,7 @@ class StoreClips:
         self._hr_bpm, self._hr_time_s = self._device_rate()
         self.reference_hr_bpm = float(self._hr_bpm.mean()) if len(self._hr_bpm) else None
         self._label_statistics = label_statistics(self.label)
+        self._run = _longest_run(self.label.isfinite().numpy())
         self._frame_statistics: FrameStatistics | None = None
 
     @classmethod
@@ -144,12 +145,19 @@ class StoreClips:
         video = in_time(area_resize(self._frames(start, stop, buffer), spec.size))
         label = in_time(self.label[start:stop])
         extras = {name: self._extra(name, start, stop, change, in_time)[:frames] for name in spec.extras}
+        pulse = target_form(label, spec.target, frames, self._label_statistics)
         return Clip(
             video=video_form(video.flip(2) if change.flip else video, spec.video, frames, self._statistics()),
-            pulse=target_form(label, spec.target, frames, self._label_statistics),
-            has_label=self.info.has_label and bool(label[:frames].isfinite().all()),
+            pulse=pulse, has_label=self.info.has_label and bool(pulse.isfinite().all()),
             hr_bpm=self._rate_bpm(start, stop, speed), start=start, extras=extras,
         )
+
+    def labelled_run(self, frames: int) -> tuple[int, int]:
+        """First frame and length of the longest stretch with a label.
+
+        The whole recording where that stretch is shorter than `frames` or where there is no label.
+        """
+        return self._run if self._run[1] >= frames else (0, self.n_frames)
 
     def _frames(self, start: int, stop: int, buffer: np.ndarray | None) -> Tensor:
         fits = buffer is not None and len(buffer) >= stop - start and buffer.shape[1] == self.info.size
@@ -229,6 +237,14 @@ def spectral_rate_bpm(label: np.ndarray, time_s: np.ndarray) -> float:
         return math.nan
     peak = int(band[power[band].argmax()])
     return 60.0 * float(frequency_hz[1]) * signal.parabolic_peak(power, peak)
+
+
+def _longest_run(known: np.ndarray) -> tuple[int, int]:
+    """First index and length of the longest stretch of True in (T,); (0, 0) where there is none."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], known.astype(np.int8), [0]])))
+    starts, lengths = edges[::2], edges[1::2] - edges[::2]
+    longest = int(lengths.argmax()) if len(lengths) else -1
+    return (int(starts[longest]), int(lengths[longest])) if longest >= 0 else (0, 0)
 
 
 def _extended(values: Tensor, n: int) -> Tensor:

@@ -86,6 +86,10 @@ class Parts:
             "unused": self.unused, "excluded": self.excluded,
         }
 
+    def about(self) -> dict[str, Any]:
+        """What metrics.json says of the split."""
+        return {key: value for key, value in self.to_json().items() if key not in ("parts", "scheme")}
+
     @classmethod
     def from_json(cls, value: Any, origin: str = "split.json") -> Parts:
         """Read what `to_json` made; UserError when it is damaged or was changed by hand."""

@@ -68,9 +68,9 @@ def _predict(name: str, method: Answers, clips: RecordingClips, batch: int) -> N
 
 
 def validation_loss(method: Answers, recordings: Sequence[RecordingClips], batch: int = 8) -> float:
-    """Mean of the method's loss over the tiled clips of the labelled recordings, in evaluation mode.
+    """Mean of the method's loss over the tiled clips that have a label throughout, in evaluation mode.
 
-    NaN when no recording has a label, or when the loss is not finite.
+    NaN when there is none, or when the loss is not finite.
     """
     total, count = 0.0, 0
     with _evaluating(method), torch.no_grad():
@@ -79,6 +79,10 @@ def validation_loss(method: Answers, recordings: Sequence[RecordingClips], batch
                 continue
             for piece in clips.batches(batch):
                 interrupt.check()
+                labelled = [i for i, known in enumerate(piece.has_label.tolist()) if known]
+                if not labelled:
+                    continue
+                piece = piece if len(labelled) == len(piece) else piece.select(labelled)
                 loss = method.loss(piece.to(_device(method)))["loss"]
                 total, count = total + float(loss) * len(piece), count + len(piece)
     return total / count if count else float("nan")

@@ -210,7 +210,7 @@ def runs_table(runs: Sequence[Path]) -> Table:
             found = _matching(published, row["method"], trained if trainable else [], tested)
             limits = (row["ci95"] or {}).get("mae_bpm")
             rows.append([
-                run.resolve().name, row["method"], ", ".join(trained) if trainable else "–",
+                _run_name(run, metrics), row["method"], ", ".join(trained) if trainable else "–",
                 ", ".join([*tested, *metrics["test"].get("origins", [])]),
                 _protocol_name(metrics["protocol"]), number(row["mae_bpm"]),
                 "–" if limits is None else f"{limits[0]:.2f}–{limits[1]:.2f}", number(row["rmse_bpm"]),
@@ -218,6 +218,11 @@ def runs_table(runs: Sequence[Path]) -> Table:
                 "; ".join(_cite(entry, metrics, published, cited) for entry in found) or "–",
             ])
     return Table("Runs beside published numbers", columns, rows, _published_notes(published, cited))
+
+
+def _run_name(run: Path, metrics: Mapping[str, Any]) -> str:
+    """The run's name, marked where people of the test part were also trained on."""
+    return run.resolve().name + (" (LEAKS)" if metrics.get("split", {}).get("leaks") else "")
 
 
 def _datasets(run: Path, metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -17,7 +17,7 @@ from evaluation.metrics import MACC, SNR
 from evaluation.presets import Protocol
 from evaluation.waveforms import RecordingWaveform
 from utils.files import write_text
-from utils.signal import fill_gaps, sample_rate, to_uniform
+from utils.signal import fill_gaps, in_gaps, sample_rate, to_uniform
 
 Array = NDArray[np.float64]
 CONSTANT = "constant"
@@ -106,7 +106,7 @@ def score_recording(
                 macc=float("nan"), failed="",
             ))
     if not scored.units:
-        scored.reason = "the label is unknown or flat in every window"
+        scored.reason = "the label is unknown (or in gaps between frames) or flat in every window"
     return scored
 
 
@@ -115,7 +115,7 @@ def _on_grid(
 ) -> tuple[Array, float, float]:
     """Label and predictions over the labelled span: ((1 + M, n), rate in Hz, start in s).
 
-    Without a label the first row is NaN. Predictions are never filled.
+    Without a label, and in gaps between frames, the first row is NaN; predictions that were NaN stay so.
     """
     rows = np.stack([wave.label, *(wave.predictions[name] for name in present)]).astype(np.float64)
     times = wave.time_s
@@ -128,6 +128,7 @@ def _on_grid(
     fs = sample_rate(times)
     if protocol.resample == "uniform":
         rows = np.stack([to_uniform(row, times)[0] for row in rows])
+        rows[0, in_gaps(times, np.linspace(times[0], times[-1], len(times)))] = np.nan
     return rows, fs, offset_s
 
 

@@ -23,6 +23,8 @@ from utils.signal import bandpass, detrend, fill_gaps, strength_at
 Array = NDArray[np.float64]
 
 WINDOW_S = 1.6
+SLOWEST_FPS = 2.0
+"""Below it no pulse rate of the filters' bands is left under half the frame rate."""
 FLAT = 1e-13
 
 
@@ -57,7 +59,7 @@ class ClassicalNet(nn.Module, abc.ABC):
         if not (math.isfinite(fps) and fps > 0):
             raise ValueError(f"fps = {fps}: the frame rate must be a positive number")
         filled = fill_gaps(np.where(trace > 0, trace, np.nan))
-        if not np.isfinite(filled).all() or len(filled) < self.shortest(fps):
+        if not np.isfinite(filled).all() or len(filled) < self.shortest(fps) or fps < SLOWEST_FPS:
             return np.full(len(trace), np.nan)
         return self.waveform(filled, fps)
 

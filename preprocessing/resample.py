@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from preprocessing.sources.base import Labels, Series
 from preprocessing.times import increasing, mean_rate_hz
 from utils.errors import UserError
+from utils.signal import in_gaps
 
 _CUT, _HALF_WIDTH = 0.4, 8
 """Edge of the low-pass in frame rates, and half the length of its kernel in periods of that edge."""
@@ -34,9 +35,10 @@ def align(labels: Labels, frame_time_s: Series, method: str, what: str) -> Align
 
     `method` "timestamps": low-passed below half the frame rate at its own rate (on a uniform grid
     where its stamps are irregular), then interpolated at the frames' times; frames outside its
-    span get NaN. "stretch": the samples stretched over the frames, endpoints on endpoints, as
-    rPPG-Toolbox does; no times, no filter. An ECG gives no pulse (NaN): its heart rate is read from
-    the R peaks of the stored label. UserError, naming `what`, for a label that cannot be used.
+    span, or between two samples that are far apart, get NaN. "stretch": the samples stretched over
+    the frames, endpoints on endpoints, as rPPG-Toolbox does; no times, no filter. An ECG gives no
+    pulse (NaN): its heart rate is read from the R peaks of the stored label. UserError, naming
+    `what`, for a label that cannot be used.
     """
     nothing = np.full(len(frame_time_s), np.nan, dtype=np.float32)
     if labels.kind == "none":
@@ -55,10 +57,11 @@ def align(labels: Labels, frame_time_s: Series, method: str, what: str) -> Align
     _check_span(time_s, frame_time_s, what)
     pulse = _interpolated(samples, time_s, frame_time_s)
     inside = (frame_time_s >= time_s[0]) & (frame_time_s <= time_s[-1])
-    pulse[~inside] = np.nan
-    if not inside.all():
-        n = int((~inside).sum())
-        warnings.append(f"{what}: {n} frames lie outside the label's time; pulse is NaN there")
+    gaps = in_gaps(time_s, frame_time_s)
+    for unknown, where in ((~inside, "outside the label's time"), (gaps, "in its gaps")):
+        pulse[unknown] = np.nan
+        if unknown.any():
+            warnings.append(f"{what}: {int(unknown.sum())} frames lie {where}; pulse is NaN there")
     return Aligned(pulse.astype(np.float32), rate, warnings)
 
 

@@ -225,6 +225,13 @@ def test_gains_of_the_camera_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("name", ["chrom", "pos"])
+@pytest.mark.parametrize("fps", [0.5, 1.0, 1.4])
+def test_a_frame_rate_below_any_pulse_gives_nan(name: str, fps: float) -> None:
+    """Time-lapse pictures give no waveform and no error."""
+    assert np.isnan(run(name, trace(200), fps)).all()
+
+
+@pytest.mark.parametrize("name", ["chrom", "pos"])
 def test_a_minute_takes_milliseconds(name: str) -> None:
     """60 s at 30 fps take far less than a python loop would; the exact figure is in benchmarks/."""
     rgb = trace(1800)

@@ -44,7 +44,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture) -> Non
 @pytest.mark.parametrize("words", [
     ["run", "absent.json"], ["evaluate", "absent"], ["table", "absent"], ["fly"],
     ["predict", "x.mp4", "--method", "physnet"], ["predict", "x.mp4", "--checkpoint", "absent.pt"],
-    ["run", "--set", "train.epochs"],
+    ["predict", "x.mp4", "--net", "physnet"], ["run", "--set", "train.epochs"],
 ])
 def test_wrong_use_is_exit_2_without_traceback(words: list[str]) -> None:
     """Wrong use ends with exit code 2 and a sentence."""

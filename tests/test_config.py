@@ -110,8 +110,13 @@ def test_defaults_of_checks_are_those_of_the_sections() -> None:
 
 @pytest.mark.parametrize(("change", "path"), [
     ({"split": {"scheme": "lists"}}, "split.lists"),
+    ({"split": {"lists": {"train": ["subject1"]}}}, "split.lists"),
+    ({"split": {"scheme": "kfold", "file": "lists.json"}}, "split.file"),
+    ({"evaluation": {"region": "fore_head"}}, "evaluation.region"),
     ({"split": {"scheme": "kfold", "folds": 3, "fold": 3}}, "split.fold"),
     ({"net": {"name": "physnet", "input": {"frames": 127}}}, "net.input"),
+    ({"net": {"name": "physnet", "input": {"size": 8}}}, "net.input"),
+    ({"net": {"name": "contrast_phys", "input": {"frames": 2}}}, "net.input"),
     ({"net": {"name": "physnet", "options": {"head_pool": "sum"}}}, "net.options.head_pool"),
     ({"run": {"name": "../up"}}, "run.name"),
     ({"run": {"device": "gpu"}}, "run.device"),

@@ -393,6 +393,30 @@ def test_clip_with_a_gap_in_its_label_counts_as_unlabelled(tmp_path):
     assert batch.pulse[[0, 2]].isfinite().all()
 
 
+def test_a_difference_into_a_gap_counts_as_unlabelled(tmp_path):
+    """A clip whose last difference needs a sample of the gap has NaN in it and says so."""
+    pulse = np.sin(np.arange(90)).astype(np.float32)
+    pulse[60:] = np.nan
+    info, = make_store(tmp_path, [90], pulse=pulse)
+    clips = StoreClips(info, InputSpec(frames=30, size=16, target="diff_normalised"))
+    assert [clips.clip(start, 30).has_label for start in (29, 30)] == [True, False]
+
+
+@pytest.mark.parametrize("target", ["raw", "diff_normalised"])
+@pytest.mark.parametrize("augment", [Augment(), Augment(speed=1.0)])
+def test_training_clips_lie_where_the_label_is(tmp_path, target, augment):
+    """A label that starts late and ends early costs its ends only: every training clip is labelled."""
+    pulse = np.sin(np.arange(200)).astype(np.float32)
+    pulse[:23], pulse[170:] = np.nan, np.nan
+    infos = make_store(tmp_path, [200], pulse=pulse)
+    loader = ClipLoader(infos, InputSpec(frames=32, size=16, target=target), batch=4, seed=1,
+                        augment=augment, clips_per_recording=100)
+    batches = list(loader.epoch(0))
+    assert all(batch.has_label.all() and batch.pulse.isfinite().all() for batch in batches)
+    starts = [start for batch in batches for start in batch.start]
+    assert 23 <= min(starts) < 30 and max(starts) > 100
+
+
 def test_rate_of_a_clip_is_the_devices(tmp_path):
     """The mean of the device's samples inside the clip, and their mean over the recording; 0 is no rate."""
     info, = make_store(tmp_path, [150], hr=[60, 64, 0, 80, 84])

@@ -20,7 +20,7 @@ from evaluation.waveforms import RecordingWaveform, read_waveforms, write_wavefo
 from utils.contracts import ClipBatch
 from utils.errors import UserError
 from utils.settings import Protocol
-from utils.signal import bandpass
+from utils.signal import bandpass, sample_rate
 
 FPS = 30.0
 
@@ -250,6 +250,19 @@ def test_label_gaps_are_not_scored() -> None:
     wave.label[200:260] = np.nan
     header = protocols.score([wave], window_s=5.0)["test"]
     assert (header["n_windows"], header["n_unlabelled_windows"]) == (3, 1)
+
+
+def test_a_gap_between_frames_is_not_scored() -> None:
+    """Where the camera paused for long, neither rate is known: no straight line is taken for a pulse."""
+    whole = recording(0)
+    kept = (whole.time_s < 8) | (whole.time_s > 10)
+    times = whole.time_s[kept]
+    fields = {"time_s": times, "label": whole.label[kept], "fps": sample_rate(times),
+              "predictions": {"net": whole.predictions["net"][kept]}}
+    scored = protocols.score([recording(0, **fields), recording(1)])
+    assert scored["test"]["missing"] == ["any.r0"] and "gaps" in scored["test"]["missing_reasons"]["any.r0"]
+    cut = protocols.score([recording(0, **fields)], window_s=4)["test"]
+    assert (cut["n_windows"], cut["n_unlabelled_windows"]) == (3, 1)
 
 
 def test_label_known_in_the_middle_only() -> None:
@@ -534,3 +547,15 @@ def test_validation_loss_is_the_mean_over_clips() -> None:
     for batch in (1, 2, 3):
         assert validation_loss(Constant(), [Clips(), Clips(False)], batch) == pytest.approx(20.0)
     assert np.isnan(validation_loss(Constant(), [Clips(False)]))
+
+
+def test_validation_loss_leaves_out_clips_without_a_label() -> None:
+    """A label that ends early costs the clips it does not reach, not the training."""
+    class Partly(Clips):
+        def batches(self, size: int) -> Iterator[ClipBatch]:
+            for batch in super().batches(size):
+                batch.has_label = torch.tensor([start < 40 for start in batch.start])
+                yield batch
+
+    for batch in (1, 2, 3):
+        assert validation_loss(Constant(), [Partly()], batch) == pytest.approx(10.0)

@@ -421,6 +421,16 @@ def test_outside_the_label_the_pulse_is_nan() -> None:
     assert f"{int(outside.sum())} frames lie outside the label's time" in found.warnings[0]
 
 
+def test_in_a_gap_of_the_label_the_pulse_is_nan() -> None:
+    """Frames between two label samples 2 s apart get NaN and a warning, not a straight line."""
+    whole = sensor(60, 10.0, 1.0)
+    kept = (whole.time_s <= 4.0) | (whole.time_s >= 6.0)
+    label = Labels(kind="ppg", samples=whole.samples[kept], time_s=whole.time_s[kept])
+    found = align(label, np.arange(298) / 30, "timestamps", "r")
+    assert np.isnan(found.pulse[121:180]).all() and np.isfinite(np.delete(found.pulse, range(120, 181))).all()
+    assert "59 frames lie in its gaps" in found.warnings[0]
+
+
 def test_a_label_shorter_than_the_video_is_refused() -> None:
     """A label that leaves out more than a second and 5 % of the video is an error with both lengths."""
     with pytest.raises(UserError, match=r"r: the label covers 8\.\d s of the video's 10\.0 s"):

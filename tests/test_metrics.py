@@ -234,3 +234,20 @@ def test_windows_of_one_subject_do_not_narrow_the_interval() -> None:
     counts = bootstrap.resamplings(12, 300, seed=1)
     one = bootstrap.intervals(bootstrap.subject_sums(once, names), counts)["mae_bpm"]
     assert bootstrap.intervals(many, counts)["mae_bpm"] == pytest.approx(one)
+
+
+@pytest.mark.parametrize("fps", [25.0, 30.0, 60.0, 120.0, 240.0])
+def test_a_slow_pulse_keeps_its_rate_at_any_frame_rate(fps: float) -> None:
+    """50 bpm with a strong harmonic is 50 bpm at every frame rate; a fixed lambda would say 100 at 60."""
+    time_s = np.arange(int(30 * fps)) / fps
+    phase = 2 * np.pi * 50 / 60 * time_s
+    wave = np.sin(phase) + 0.5 * np.sin(2 * phase - 0.8)
+    assert estimate(wave[None], fps, build("default")).rate_bpm[0] == pytest.approx(50, abs=0.2)
+
+
+def test_rates_stay_in_the_band() -> None:
+    """Drifting waveforms, whose power only falls in the band, give no rate outside it."""
+    rng, protocol = np.random.default_rng(0), build("default")
+    drift = rng.standard_normal((300, 450)).cumsum(axis=1).cumsum(axis=1)
+    rates = estimate(drift, 30.0, protocol).rate_bpm
+    assert rates.min() > 60 * protocol.peak_low_hz - 0.2 and rates.max() < 60 * protocol.peak_high_hz + 0.2

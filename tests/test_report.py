@@ -170,6 +170,14 @@ def test_other_datasets_have_no_published_numbers(tmp_path: Path) -> None:
     assert {row[-1] for row in table.rows} == {"–"}
 
 
+def test_a_leaking_split_is_marked_in_the_table_of_runs(tmp_path: Path) -> None:
+    """A run that was tested on people it was trained on says so beside every number."""
+    run = run_folder(tmp_path / "demo")
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps({**metrics, "split": {"leaks": True}}))
+    assert {row[0] for row in runs_table([run]).rows} == {"demo (LEAKS)"}
+
+
 def test_table_as_csv_and_latex(tmp_path: Path) -> None:
     """CSV reads back to the same cells; LaTeX escapes underscores and has one line per row."""
     table = runs_table([run_folder(tmp_path / "demo_1")])

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import nets
+from commands import testing
 from commands.recordings import keep_split
 from commands.runfolder import RunFolder
 from dataset.index import RecordingInfo
 from dataset.split import make_split
+from nets import methods
 from utils.config import validate
 from utils.errors import UserError
 from utils.settings import RunConfig, Split
@@ -80,3 +83,18 @@ def test_the_split_hash_is_that_of_who_is_where() -> None:
     assert make_split(people, Split(), 0).hash != make_split(people[:-1], Split(), 0).hash
     renamed = [dataclasses.replace(info, sha256="zz") for info in people]
     assert make_split(people, Split(), 0).hash == make_split(renamed, Split(), 0).hash
+
+
+def test_the_runs_own_method_keeps_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of POS with options is answered by that POS, not by the table's plain row of the same name."""
+    asked: list[dict] = []
+    monkeypatch.setattr(testing, "infer", lambda methods, *rest, **more: asked.append(methods) or [])
+    monkeypatch.setattr(testing, "StoreClips", lambda info, spec: info)
+    people = infos()
+    own = methods.build("classical", nets.build("pos", compat=True))
+    chosen = validate({
+        "data": {"sets": [{"name": "x", "root": "y"}]}, "net": {"name": "pos"},
+        "method": {"name": "classical"},
+    }, "test")
+    testing.predict_parts(chosen, own, people, make_split(list(people.values()), Split(), seed=0))
+    assert list(asked[0]) == ["pos", "green", "chrom"] and asked[0]["pos"] is own

@@ -135,6 +135,7 @@ def test_natural_order() -> None:
     """subject2 comes before subject10."""
     names = ["subject10", "subject2", "p1-v10", "p1-v2"]
     assert sorted(names, key=files.natural_key) == ["p1-v2", "p1-v10", "subject2", "subject10"]
+    assert sorted(["b", "\u00b2"], key=files.natural_key) == ["b", "\u00b2"]
 
 
 def test_registry_refuses_twins_and_helps_with_typos() -> None:
@@ -170,3 +171,10 @@ def test_signals_wait_for_a_whole_state(number: int, code: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), posix.SIGINT)
     interrupt.check()
+
+
+def test_no_parabola_on_a_slope() -> None:
+    """At the edge of a band, on a slope, the highest bin itself is the peak: a vertex may lie anywhere."""
+    falling = np.array([3.0, 2.0, 1.01, 0.5])
+    assert signal.parabolic_peak(falling, 1) == 1.0
+    assert signal.parabolic_peak(np.array([0.0, 1.0, 0.5]), 1) == pytest.approx(1 + 0.25 / 1.5)

@@ -135,6 +135,7 @@ def test_evaluate_rescores_without_a_network(home: Path, tmp_path: Path) -> None
     again = json.loads((tmp_path / "metrics.default.json").read_text())
     first = json.loads((home / "runs/first/metrics.json").read_text())
     assert again["rows"] == first["rows"] and again["parts"] == first["parts"]
+    assert again["split"] == first["split"]
     assert json.loads((tmp_path / "metrics.toolbox.json").read_text())["protocol"]["name"] == "toolbox"
 
 

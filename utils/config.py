@@ -132,6 +132,9 @@ def _cross_checks(raw: dict[str, Any]) -> list[Problem]:
             problems.append(("split", f"train + valid + test = {sum(shares):g}; at most 1 is possible"))
     if scheme == "lists" and not split.get("lists") and not split.get("file"):
         problems.append(("split.lists", 'scheme "lists" needs split.lists or split.file'))
+    for key in ("lists", "file"):
+        if scheme != "lists" and split.get(key):
+            problems.append((f"split.{key}", f'has no effect with scheme "{scheme}"; "lists" is meant?'))
     if scheme == "kfold":
         folds, fold = split.get("folds", 5), split.get("fold", 0)
         if isinstance(folds, int) and isinstance(fold, int) and fold >= folds:

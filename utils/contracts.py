@@ -79,6 +79,15 @@ class ClipBatch:
             moved[field] = getattr(self, field).to(device, non_blocking=True)
         return dataclasses.replace(self, **moved)
 
+    def select(self, index: list[int]) -> ClipBatch:
+        """The clips at these places."""
+        chosen: dict[str, Any] = {"extras": {k: v[index] for k, v in self.extras.items()}}
+        for field in ("video", "pulse", "has_label", "fps", "hr_bpm"):
+            chosen[field] = getattr(self, field)[index]
+        return ClipBatch(
+            **chosen, recording=[self.recording[i] for i in index], start=[self.start[i] for i in index]
+        )
+
     def __len__(self) -> int:
         """Number of clips."""
         return len(self.start)

@@ -160,4 +160,4 @@ def safe_name(name: str) -> str:
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Sort key under which subject2 comes before subject10."""
     parts = re.split(r"(\d+)", text)
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts if p]

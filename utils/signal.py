@@ -11,6 +11,7 @@ from scipy import signal as ss
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 Array = NDArray[np.float64]
+_GAP_S, _GAP_STEPS = 0.5, 3
 
 
 @functools.lru_cache(maxsize=64)
@@ -110,7 +111,9 @@ def parabolic_peak(values: Array, index: int) -> float:
         return float(index)
     left, mid, right = values[index - 1 : index + 2]
     curve = left - 2 * mid + right
-    return float(index) if curve == 0 or mid < max(left, right) else index + 0.5 * float((left - right) / curve)
+    if curve == 0 or mid < max(left, right):
+        return float(index)
+    return index + 0.5 * float((left - right) / curve)
 
 
 def sample_rate(time_s: ArrayLike) -> float:
@@ -132,6 +135,19 @@ def to_uniform(signal: ArrayLike, time_s: ArrayLike, fs: float | None = None) ->
     n = len(t) if fs is None else round(float(t[-1] - t[0]) * fs) + 1
     grid = np.linspace(t[0], t[-1], n)
     return np.interp(grid, t, x), rate if fs is None else (n - 1) / float(t[-1] - t[0])
+
+
+def in_gaps(time_s: ArrayLike, at_s: ArrayLike) -> NDArray[np.bool_]:
+    """Whether times (n,) fall strictly between two neighbours of `time_s` (T,) that are too far apart.
+
+    That is by more than half a second and more than three usual steps: a pulse may have beaten between them.
+    """
+    times, at = np.asarray(time_s, dtype=np.float64), np.asarray(at_s, dtype=np.float64)
+    steps = np.diff(times)
+    before = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(steps) - 1)
+    wide = steps > max(_GAP_S, _GAP_STEPS * float(np.median(steps)))
+    found: NDArray[np.bool_] = wide[before] & (at > times[before]) & (at < times[before + 1])
+    return found
 
 
 def fill_gaps(signal: ArrayLike) -> Array:
