@@ -10,6 +10,7 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 
@@ -148,5 +149,12 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+def _leave_at_once(number: int, frame: object) -> None:
+    """Before the work begins there is nothing to save, and an import must not hide it."""
+    os._exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _leave_at_once)
+    signal.signal(signal.SIGTERM, _leave_at_once)
     sys.exit(main())

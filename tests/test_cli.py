@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,18 @@ def test_missing_dataset_folder_says_how_to_get_one(tmp_path: Path) -> None:
                 "--set", f"data.store={tmp_path / 'store'}")
     assert done.returncode == 2, done.stderr
     assert str(tmp_path / "no") in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_while_starting(number: int, code: int, tmp_path: Path) -> None:
+    """A signal during the imports ends the program with its code, not with an error of an import."""
+    for delay_s in (0.3, 0.8):
+        process = subprocess.Popen([sys.executable, str(ROOT / "main.py"), "list"], cwd=ROOT,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(delay_s)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode in (code, 0) and "Traceback" not in errors
 
 
 def test_list_names_everything() -> None:
