@@ -16,6 +16,7 @@ import traceback
 
 from utils.errors import Interrupted, UserError
 
+PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 COMMANDS = {
     "run": "commands.experiment:run",
     "preprocess": "commands.experiment:preprocess",
@@ -137,16 +138,27 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         print("error: out of memory; use fewer workers, a smaller batch or a smaller size", file=sys.stderr)
         return 4
+    except ModuleNotFoundError as error:
+        print(f"error: the package {error.name} is not installed in {sys.executable}; run `make setup`, then "
+              "use .venv/bin/python, or `source .venv/bin/activate` once", file=sys.stderr)
+        return 2
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            print(f"error: disk full: {error.filename or error}; free some space and run again",
-                  file=sys.stderr)
-            return 4
-        traceback.print_exc()
-        return 1
+        return _system_error(error)
     except Exception:
         traceback.print_exc()
         return 1
+
+
+def _system_error(error: OSError) -> int:
+    """A full disk is a named cause, a path that cannot be used is the user's to mend, the rest is ours."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        print(f"error: disk full: {error.filename or error}; free some space and run again", file=sys.stderr)
+        return 4
+    if error.filename is not None and error.errno in PATH_ERRORS:
+        print(f"error: {error.filename}: {error.strerror}; choose another path", file=sys.stderr)
+        return 2
+    traceback.print_exc()
+    return 1
 
 
 def _leave_at_once(number: int, frame: object) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from commands.building import resolve_device
 from commands.params import load_config
 from commands.recordings import divide, fill, keep_split
 from commands.runfolder import RunFolder
@@ -64,6 +65,7 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
         from commands.verify import verify
 
         return verify(config)
+    resolve_device(config.run.device)
     run_folder = RunFolder(config)
     with interrupt.listening(), run_folder.opened(must_exist=args.resume) as folder:
         if run_folder.finished:

@@ -24,7 +24,7 @@ from utils.allocator import keep_freed_memory
 from utils.contracts import InputSpec
 from utils.errors import UserError
 from utils.files import write_json, write_text
-from utils.runlog import RunLog, say
+from utils.runlog import RunLog, say, warn
 from utils.seeding import seed_everything
 from utils.settings import RunConfig, Train
 
@@ -44,6 +44,10 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
     checkpoints = Checkpoints(folder / "checkpoints", identity={
         "net": config.net.name, "method": config.method.name, "split": parts.hash,
     }, about={"params": config.model_dump(mode="json"), "environment": facts})
+    if checkpoints.exist():
+        say(f"continuing from {folder / 'checkpoints'}")
+    if not parts.keys("valid"):
+        warn("no validation recording can be used: the last epoch is kept as the best")
     tracker = make_tracker(config.logging, folder, config.run.name, config.model_dump(mode="json"))
     try:
         result = train_once(config, settings, device, method, infos, parts,

@@ -87,6 +87,8 @@ def choose(args: argparse.Namespace) -> Predictor:
         if args.net and args.net != config.net.name:
             raise UserError(f"--net {args.net}: {source} holds a {config.net.name}")
         return Predictor(config.net.name, method, config.preprocessing.model_copy(update=finder))
+    if not source.exists():
+        raise UserError(f"{source}: there is no such run folder or weights file")
     if not args.net:
         raise UserError(f"{source}: say with --net which net these weights belong to: "
                         f"{', '.join(nets.names())}")

@@ -88,7 +88,9 @@ class Parts:
 
     def about(self) -> dict[str, Any]:
         """What metrics.json says of the split."""
-        return {key: value for key, value in self.to_json().items() if key not in ("parts", "scheme")}
+        lost = [key for name in ("train", "valid") if name in self.parts for key in self.parts[name].missing]
+        told = {key: value for key, value in self.to_json().items() if key not in ("parts", "scheme")}
+        return {**told, "missing_in_training": lost}
 
     @classmethod
     def from_json(cls, value: Any, origin: str = "split.json") -> Parts:
@@ -254,7 +256,8 @@ def _resolve(asked: dict[str, list[str]], units: dict[str, list[Named]], by: str
             chosen[part] += found
             where.update({unit: part for unit in found})
     if problems:
-        raise UserError("\n  ".join([f"the lists of the split have {len(problems)} problem(s):", *problems]))
+        shown = [*problems[:8], *([f"and {len(problems) - 8} more"] if len(problems) > 8 else [])]
+        raise UserError("\n  ".join([f"the lists of the split have {len(problems)} problem(s):", *shown]))
     return _in_order(chosen, list(units))
 
 

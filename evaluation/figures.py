@@ -81,7 +81,8 @@ def training_curves(steps: Mapping[str, Array], epochs: Mapping[str, Array]) -> 
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend()
     for index, name in enumerate(rates):
-        axes[0][1].plot(epochs["step"], epochs[name], "o-", ms=3, color=PALETTE[1 + index], label=name)
+        axes[0][1].plot(epochs["step"], epochs[name], "o-", ms=3, color=PALETTE[1 + index],
+                        label=name.removesuffix("_bpm").upper())
     if rates:
         axes[0][1].set(xlabel="step", ylabel="error [bpm]", title="Heart rate of the validation part")
         axes[0][1].set_ylim(0, 1.15 * max(np.nanmax(epochs[name]) for name in rates))
@@ -168,7 +169,7 @@ def bland_altman(method: str, reference: Array, predicted: Array) -> Figure:
         axis.axhline(value, color=PALETTE[1], linewidth=0.9, linestyle="-" if name == "bias" else "--")
         axis.text(1.01, value, f"{name} {value:+.2f}".replace("-", "−"), va="center", fontsize=7.5,
                   transform=axis.get_yaxis_transform(), color=PALETTE[1])
-    reach = max(float(np.abs(difference).max()), abs(bias) + spread, 0.5) * 1.2
+    reach = max(float(np.abs(difference).max()), abs(bias) + spread, 0.05) * 1.4
     axis.set(xlabel="mean of prediction and reference [bpm]", ylabel="prediction − reference [bpm]",
              title=f"{method}, n = {len(difference)}", ylim=(-reach, reach))
     return figure
@@ -194,7 +195,7 @@ def subject_errors(errors: Mapping[str, Mapping[str, float]], methods: Sequence[
     axis.set_yticks(range(len(shown)), _without_common_prefix(shown))
     hidden = len(ordered) - len(shown)
     axis.set(xlabel="mean absolute error [bpm]", ylim=(-0.7, len(shown) - 0.3),
-             title=f"The worst {len(shown)} of {len(ordered)} subjects" if hidden else "Subjects")
+             title=f"The worst {len(shown)} of {len(ordered)} subjects" if hidden else "Error by subject")
     axis.set_xlim(left=0)
     axis.grid(axis="x", color="#eeeeee")
     handles, labels = axis.get_legend_handles_labels()

@@ -31,7 +31,7 @@ class Table:
     def markdown(self) -> str:
         """Aligned Markdown, which also reads well in a terminal."""
         cells = [[text.replace("|", "\\|") for text in row] for row in [self.columns, *self.rows]]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.columns))]
         right = [self.is_numeric(i) for i in range(len(self.columns))]
 
         def line(row: Sequence[str]) -> str:
@@ -100,11 +100,11 @@ def _split_notes(split: Mapping[str, Any]) -> list[str]:
     notes = []
     if split.get("leaks"):
         notes.append("LEAKS: split by recording, and people of the test part were also trained on")
-    for kind in ("excluded", "unused"):
+    for kind in ("missing_in_training", "excluded", "unused"):
         names = split.get(kind, [])
         if names:
             more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-            notes.append(f"{kind}: {', '.join(names[:10])}{more}")
+            notes.append(f"{kind.replace('_', ' ')}: {', '.join(names[:10])}{more}")
     return notes
 
 

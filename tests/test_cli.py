@@ -95,3 +95,23 @@ def test_doctor_is_content_here() -> None:
     """doctor finds nothing wrong in the environment the tests run in."""
     done = call("doctor")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_missing_package_names_the_environment(tmp_path: Path) -> None:
+    """Run by an interpreter without the packages, the program says where they are."""
+    (tmp_path / "pydantic.py").write_text("raise ModuleNotFoundError('gone', name='pydantic')")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, str(ROOT / "main.py"), "doctor"], cwd=ROOT, env=env,
+                          capture_output=True, text=True)
+    assert done.returncode in (0, 2) and "Traceback" not in done.stderr
+    done = subprocess.run([sys.executable, str(ROOT / "main.py"), "run"], cwd=ROOT, env=env,
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and "pydantic" in done.stderr and "make setup" in done.stderr
+
+
+def test_a_path_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    """An output folder below a file is wrong use, named, without a traceback."""
+    (tmp_path / "file").write_text("")
+    done = call("synthesise", str(tmp_path / "file" / "below"), "--train", "1")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert str(tmp_path / "file" / "below") in done.stderr

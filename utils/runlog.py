@@ -32,7 +32,7 @@ class Progress:
         """total: number of steps, None where it is not known; label: what is being done."""
         self._bar = tqdm(
             total=total, desc=label, disable=not enabled, delay=delay_s, leave=False,
-            dynamic_ncols=True, file=sys.stderr,
+            dynamic_ncols=True, file=sys.stderr, mininterval=0.1 if sys.stderr.isatty() else 2.0,
         )
 
     def step(self, n: int = 1, **shown: Any) -> None:

@@ -40,12 +40,15 @@ class UbfcRppg2(Source):
         rPPG-Toolbox takes it, to reproduce its tables.
         """
         if not root.is_dir():
-            raise UserError(f"{root}: no such folder; set data.sets.root to UBFC-rPPG's DATASET_2")
+            raise UserError(
+                f"{root}: no such folder; set root in data.sets to UBFC-rPPG's DATASET_2, for example by "
+                f"--set data.sets.0.root=FOLDER, or make synthetic recordings: main.py synthesise {root}"
+            )
         folders = [path for path in root.iterdir() if path.is_dir() and _SUBJECT.fullmatch(path.name)]
         if not folders:
             raise UserError(
                 f"{root}: no subject folders; looked for subject1, subject3, ... each with vid.avi and "
-                "ground_truth.txt (set data.sets.root to UBFC-rPPG's DATASET_2)"
+                "ground_truth.txt (the root in data.sets of the params should be UBFC-rPPG's DATASET_2)"
             )
         self._folders = sorted(folders, key=lambda path: natural_key(path.name))
         self._time_base: TimeBase = time_base
