@@ -115,3 +115,26 @@ def test_a_path_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     done = call("synthesise", str(tmp_path / "file" / "below"), "--train", "1")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert str(tmp_path / "file" / "below") in done.stderr
+
+
+def test_every_command_of_the_readme_is_one(capsys: pytest.CaptureFixture) -> None:
+    """Each `python main.py ...` of the README is taken by the parser; each benchmark is a module."""
+    import re
+    import shlex
+
+    import main
+
+    text = (ROOT / "README.md").read_text()
+    lines = re.findall(r"^python main\.py (.+)$", text, re.MULTILINE)
+    lines += re.findall(r"`python main\.py ([^`]+)`", text)
+    assert len(lines) >= 10
+    for line in lines:
+        words = shlex.split(line.partition("#")[0])
+        try:
+            main.parser().parse_args(words)
+        except SystemExit as stop:
+            assert stop.code == 0, line
+    for name in re.findall(r"python -m benchmarks\.(\w+)", text):
+        assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -291,7 +291,7 @@ def test_listing_reads_only_the_manifest(tmp_path):
     manifest.write()
     infos = load_infos(tmp_path, ["made"])
     assert [info.key for info in infos] == ["made.r1", "made.r2", "made.r10"]
-    assert pickle.loads(pickle.dumps(infos)) == infos
+    assert ForkingPickler.loads(ForkingPickler.dumps(infos)) == infos
     failed, = load_failed(tmp_path, ["made"])
     assert (failed.key, failed.subject, failed.reason) == ("made.r3", "p3", "no face")
     assert mean_rate_bpm(infos) == 72.0 and mean_rate_bpm([]) is None

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import pickle
 import resource
 import shutil
 import subprocess
 import sys
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import h5py
@@ -137,7 +137,7 @@ def test_a_recording_travels_to_other_processes(tmp_path: Path) -> None:
     frames = write(tmp_path / "a.h5")
     stored = StoredRecording(tmp_path / "a.h5")
     stored.read_frames(0, 1)
-    assert _first_pixel(pickle.loads(pickle.dumps(stored))) == frames[0, 0, 0, 0]
+    assert _first_pixel(ForkingPickler.loads(ForkingPickler.dumps(stored))) == frames[0, 0, 0, 0]
     with multiprocessing.get_context("fork").Pool(1) as children:
         assert children.apply(_first_pixel, (stored,)) == frames[0, 0, 0, 0]
 
