@@ -17,7 +17,8 @@ from evaluation.metrics import MACC, SNR
 from evaluation.presets import Protocol
 from evaluation.waveforms import RecordingWaveform
 from utils.files import write_text
-from utils.signal import fill_gaps, in_gaps, sample_rate, to_uniform
+from utils.gaps import in_gaps
+from utils.signal import fill_gaps, sample_rate, to_uniform
 
 Array = NDArray[np.float64]
 CONSTANT = "constant"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from preprocessing.sources.base import Labels, Series
 from preprocessing.times import increasing, mean_rate_hz
 from utils.errors import UserError
-from utils.signal import in_gaps
+from utils.gaps import in_gaps
 
 _CUT, _HALF_WIDTH = 0.4, 8
 """Edge of the low-pass in frame rates, and half the length of its kernel in periods of that edge."""

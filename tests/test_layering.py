@@ -120,3 +120,14 @@ def test_no_module_opens_anything_at_import() -> None:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
                 assert not effects.match(ast.unparse(node.value.func)), name_of(path)
+
+
+def test_preprocessing_workers_stay_small() -> None:
+    """What a worker imports brings in neither torch nor scipy.signal nor matplotlib."""
+    import subprocess
+    import sys
+
+    code = ("import sys, preprocessing.work, preprocessing.sources; "
+            "sys.exit(str({'torch', 'scipy.signal', 'matplotlib.pyplot'} & set(sys.modules) or '') or 0)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -7,11 +7,9 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft as sfft
-from scipy import signal as ss
 from scipy.linalg import cho_solve_banded, cholesky_banded
 
 Array = NDArray[np.float64]
-_GAP_S, _GAP_STEPS = 0.5, 3
 
 
 @functools.lru_cache(maxsize=64)
@@ -55,7 +53,9 @@ def strength_at(strength_at_30: float, fs: float) -> float:
 @functools.lru_cache(maxsize=64)
 def _butter(order: int, low_hz: float, high_hz: float, fs: float, kind: str) -> Array:
     edges: float | list[float] = [low_hz, high_hz] if kind == "bandpass" else high_hz
-    return ss.butter(order, edges, kind, fs=fs, output="sos")
+    from scipy.signal import butter  # 50 MB that only filters need
+
+    return butter(order, edges, kind, fs=fs, output="sos")
 
 
 def bandpass(signal: ArrayLike, fs: float, low_hz: float, high_hz: float, order: int = 2) -> Array:
@@ -78,10 +78,12 @@ def lowpass(signal: ArrayLike, fs: float, high_hz: float, order: int = 4) -> Arr
 
 def _zero_phase(signal: ArrayLike, sos: Array) -> Array:
     """Forward and backward; the padding is that of scipy's filtfilt for the transfer function."""
+    from scipy.signal import sosfiltfilt
+
     x = np.asarray(signal, dtype=np.float64)
     n_zero = min(int((sos[:, 2] == 0).sum()), int((sos[:, 5] == 0).sum()))
     padding = 3 * (2 * len(sos) + 1 - n_zero)
-    return ss.sosfiltfilt(sos, x, axis=-1, padlen=min(padding, x.shape[-1] - 1))
+    return sosfiltfilt(sos, x, axis=-1, padlen=min(padding, x.shape[-1] - 1))
 
 
 def power_spectrum(
@@ -95,10 +97,20 @@ def power_spectrum(
     n = x.shape[-1]
     n_fft = n if bin_hz is None else max(n, int(np.ceil(fs / bin_hz)))
     n_fft = sfft.next_fast_len(n_fft, real=True)
-    x = (x - x.mean(axis=-1, keepdims=True)) * ss.get_window(window, n)
+    x = (x - x.mean(axis=-1, keepdims=True)) * _window(window, n)
     power: Array = np.abs(sfft.rfft(x, n_fft, axis=-1)) ** 2
     frequency_hz: Array = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float64)
     return frequency_hz, power
+
+
+def _window(name: str, n: int) -> Array:
+    """A periodic window of n samples, of any kind scipy knows."""
+    if name == "hann":
+        return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    from scipy.signal import get_window
+
+    window: Array = get_window(name, n)
+    return window
 
 
 def parabolic_peak(values: Array, index: int) -> float:
@@ -135,19 +147,6 @@ def to_uniform(signal: ArrayLike, time_s: ArrayLike, fs: float | None = None) ->
     n = len(t) if fs is None else round(float(t[-1] - t[0]) * fs) + 1
     grid = np.linspace(t[0], t[-1], n)
     return np.interp(grid, t, x), rate if fs is None else (n - 1) / float(t[-1] - t[0])
-
-
-def in_gaps(time_s: ArrayLike, at_s: ArrayLike) -> NDArray[np.bool_]:
-    """Whether times (n,) fall strictly between two neighbours of `time_s` (T,) that are too far apart.
-
-    That is by more than half a second and more than three usual steps: a pulse may have beaten between them.
-    """
-    times, at = np.asarray(time_s, dtype=np.float64), np.asarray(at_s, dtype=np.float64)
-    steps = np.diff(times)
-    before = np.clip(np.searchsorted(times, at, side="right") - 1, 0, len(steps) - 1)
-    wide = steps > max(_GAP_S, _GAP_STEPS * float(np.median(steps)))
-    found: NDArray[np.bool_] = wide[before] & (at > times[before]) & (at < times[before + 1])
-    return found
 
 
 def fill_gaps(signal: ArrayLike) -> Array:
