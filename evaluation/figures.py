@@ -29,7 +29,6 @@ STYLE: Any = {
 }
 DPI = 150
 MAX_SUBJECTS = 30
-MAX_PANELS = 6
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

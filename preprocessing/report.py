@@ -61,11 +61,6 @@ class StoreReport:
         parts = self.datasets.items()
         return {f"{name}.{key}": reason for name, part in parts for key, reason in part.failed.items()}
 
-    @property
-    def n_failed(self) -> int:
-        """Number of recordings that failed."""
-        return len(self.failed)
-
     def summary(self) -> str:
         """One line per dataset with the counts."""
         return "\n".join(

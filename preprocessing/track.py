@@ -60,7 +60,7 @@ class FaceTrack:
     (Tighter limits cost looks and gain nothing: a look at a moving face errs by half a pixel itself.)
     Where the face comes or goes, the frame is found by halving.
 
-    Frames before the first face are dropped and counted in `n_lead`.
+    Frames before the first face are left out; the first segment says where it starts.
     """
 
     def __init__(self, finder: FaceFinder, stride: int, is_swapped: bool = False) -> None:
@@ -76,7 +76,6 @@ class FaceTrack:
         self._start = 0
         self._alert, self._calm = 1, 0
         self._last: Values | None = None
-        self.n_lead = 0
         self.n_frames = 0
         self.n_looks = 0
 
@@ -199,7 +198,6 @@ class FaceTrack:
         start, self._start = self._start, end
         here = self._knots[place].value
         if here is None and self._last is None:
-            self.n_lead += n
             return
         following = self._knots[place + 1].value if place + 1 < len(self._knots) else None
         if here is not None and following is not None:
@@ -218,7 +216,7 @@ class FaceTrack:
 class FixedTrack:
     """Keeps the first box that the finder finds (or that is given), for finders that look only once.
 
-    Frames before that are dropped and counted in `n_lead`, as FaceTrack does.
+    Frames before that are left out, as FaceTrack does.
     """
 
     def __init__(self, finder: FaceFinder, stride: int, is_swapped: bool = False) -> None:
@@ -226,7 +224,6 @@ class FixedTrack:
         self._is_swapped = is_swapped
         self._finder, self._stride = finder, stride
         self._box: Values | None = None
-        self.n_lead = 0
         self.n_frames = 0
         self.n_looks = 0
 
@@ -240,9 +237,7 @@ class FixedTrack:
                 look = self._finder.look(in_rgb(frame, self._is_swapped))
                 self.n_looks += 1
                 self._box = None if look.box is None else np.asarray(look.box)
-            if self._box is None:
-                self.n_lead += 1
-            else:
+            if self._box is not None:
                 yield Segment(index, [frame], self._box[None], None, np.ones(1, dtype=np.bool_))
 
 

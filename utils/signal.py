@@ -51,11 +51,10 @@ def strength_at(strength_at_30: float, fs: float) -> float:
 
 
 @functools.lru_cache(maxsize=64)
-def _butter(order: int, low_hz: float, high_hz: float, fs: float, kind: str) -> Array:
-    edges: float | list[float] = [low_hz, high_hz] if kind == "bandpass" else high_hz
+def _butter(order: int, low_hz: float, high_hz: float, fs: float) -> Array:
     from scipy.signal import butter  # 50 MB that only filters need
 
-    return butter(order, edges, kind, fs=fs, output="sos")
+    return butter(order, [low_hz, high_hz], "bandpass", fs=fs, output="sos")
 
 
 def bandpass(signal: ArrayLike, fs: float, low_hz: float, high_hz: float, order: int = 2) -> Array:
@@ -66,14 +65,7 @@ def bandpass(signal: ArrayLike, fs: float, low_hz: float, high_hz: float, order:
     high_hz = min(high_hz, 0.499 * fs)
     if not 0 < low_hz < high_hz:
         raise ValueError(f"empty band {low_hz}-{high_hz} Hz at {fs:.3f} samples a second")
-    return _zero_phase(signal, _butter(order, float(low_hz), float(high_hz), float(fs), "bandpass"))
-
-
-def lowpass(signal: ArrayLike, fs: float, high_hz: float, order: int = 4) -> Array:
-    """Zero-phase Butterworth low-pass along the last axis; unchanged when it would pass all."""
-    if high_hz >= 0.5 * fs:
-        return np.asarray(signal, dtype=np.float64)
-    return _zero_phase(signal, _butter(order, 0.0, float(high_hz), float(fs), "lowpass"))
+    return _zero_phase(signal, _butter(order, float(low_hz), float(high_hz), float(fs)))
 
 
 def _zero_phase(signal: ArrayLike, sos: Array) -> Array:
