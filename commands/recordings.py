@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dataset.index import RecordingInfo, load_failed, load_infos, recording_key
+from dataset.index import RecordingInfo, load_failed, load_infos, load_left_out, recording_key
 from dataset.split import Parts, make_split
+from preprocessing.defects import known, left_out
 from preprocessing.run import StoreReport, preprocess
 from utils.errors import UserError
 from utils.files import digest, read_json, write_json
@@ -20,15 +21,26 @@ def fill(config: RunConfig) -> StoreReport:
 
 
 def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
-    """The recordings of the store by key, and who is in which part."""
+    """The recordings of the store by key, and who is in which part.
+
+    What is known against the recordings that take part is noted in the split, as is what was left out.
+    """
     store, names = Path(config.data.store), [entry.name for entry in config.data.sets]
-    exclude = {entry.name: entry.exclude for entry in config.data.sets}
-    infos = load_infos(store, names, exclude)
-    left_out = [recording_key(name, recording) for name in names for recording in exclude[name]]
+    excluded = load_left_out(store, {entry.name: left_out(entry) for entry in config.data.sets})
+    exclude = {
+        entry.name: [*entry.exclude, *(info.recording for info in excluded if info.dataset == entry.name)]
+        for entry in config.data.sets
+    }
+    infos = {info.key: info for info in load_infos(store, names, exclude)}
     parts = make_split(
-        infos, config.split, config.run.seed, failed=load_failed(store, names, exclude), excluded=left_out
+        list(infos.values()), config.split, config.run.seed, failed=load_failed(store, names, exclude),
+        excluded=excluded,
     )
-    return {info.key: info for info in infos}, parts
+    parts.exclusion_reasons = {info.key: info.reason for info in excluded}
+    reasons = {recording_key(name, rec): why for name in names for rec, why in known(name).items()}
+    parts.known_defects = {key: reasons[key] for name in parts.parts for key in parts.keys(name)
+                           if key in reasons}
+    return infos, parts
 
 
 def keep_split(infos: dict[str, RecordingInfo], parts: Parts, path: Path) -> None:

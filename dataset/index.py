@@ -32,17 +32,19 @@ class RecordingInfo:
     hr_mean_bpm: float | None = None
     face_found_share: float | None = None
     sha256: str = ""
+    people: str = ""
 
 
 @dataclass(frozen=True)
 class FailedRecording:
-    """One recording that preprocessing could not use, and why."""
+    """One recording that preprocessing could not use, or that was left out, and why."""
 
     key: str
     dataset: str
     subject: str
     recording: str
     reason: str
+    people: str = ""
 
 
 def recording_key(dataset: str, recording: str) -> str:
@@ -65,7 +67,7 @@ def load_infos(
             path=Path(store) / name / entry["file"], n_frames=entry["n_frames"], fps=float(entry["fps"]),
             size=entry["size"], has_label=entry["has_label"], conditions=dict(entry["conditions"]),
             hr_mean_bpm=entry["hr_mean_bpm"], face_found_share=entry["face_found_share"],
-            sha256=entry["sha256"],
+            sha256=entry["sha256"], people=str(entry.get("people", "")),
         ))
     return infos
 
@@ -74,10 +76,25 @@ def load_failed(
     store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]] | None = None
 ) -> list[FailedRecording]:
     """The recordings of the named datasets that failed in preprocessing, in natural order."""
-    return [
-        FailedRecording(recording_key(name, rec), name, entry.get("subject", rec), rec, entry["reason"])
-        for name, rec, entry in _entries(store, names, exclude or {}, "failed")
-    ]
+    return [_unusable(name, recording, entry)
+            for name, recording, entry in _entries(store, names, exclude or {}, "failed")]
+
+
+def load_left_out(store: Path, reasons: Mapping[str, Mapping[str, str]]) -> list[FailedRecording]:
+    """Those of the recordings left out by the params, a reason by dataset and id, that the data holds."""
+    found = []
+    for name in sorted(reasons, key=natural_key):
+        entries = Manifest(Path(store) / name / MANIFEST).entries
+        held = sorted((key for key in reasons[name] if key in entries), key=natural_key)
+        found += [_unusable(name, key, {**entries[key], "reason": reasons[name][key]}) for key in held]
+    return found
+
+
+def _unusable(name: str, recording: str, entry: Mapping[str, Any]) -> FailedRecording:
+    return FailedRecording(
+        recording_key(name, recording), name, entry.get("subject", recording), recording, entry["reason"],
+        str(entry.get("people", "")),
+    )
 
 
 def _entries(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from preprocessing import freshness, sources
+from preprocessing import defects, freshness, sources
 from preprocessing.extract import ExtractSettings
 from preprocessing.manifest import NAME, Manifest, missing_fields
 from preprocessing.report import DatasetReport
@@ -18,7 +18,6 @@ from utils.errors import UserError
 from utils.registry import did_you_mean
 from utils.settings import Preprocessing, RawSet
 
-EXCLUDED = "left out by data.sets exclude"
 VANISHED = "its source is no longer there"
 NEW = "not in the store"
 FAILED = "failed before"
@@ -72,6 +71,7 @@ def _recordings(raw_set: RawSet) -> list[RawRecording]:
         source = sources.build(raw_set.name, raw_set.root, **raw_set.options)
     except (KeyError, ValueError) as error:
         raise UserError(f"data.sets: {error.args[0]}") from None
+    defects.left_out(raw_set)
     found = sorted(source.recordings(), key=lambda item: files.natural_key(item.recording))
     if not found:
         raise UserError(f"{raw_set.root}: no recordings of {raw_set.name} found")
@@ -94,9 +94,13 @@ def _refuse_twins(name: str, recordings: list[str]) -> None:
 def _place(plan: DatasetPlan, raw_set: RawSet, recording: RawRecording, settings: Preprocessing) -> None:
     """Decide about one recording: left out, failed at once, reused, or a task."""
     key, report, entries = recording.recording, plan.report, plan.manifest.entries
-    if key in raw_set.exclude:
+    left_out = defects.left_out(raw_set)
+    if key in left_out:
         report.excluded.append(key)
-        entries.setdefault(key, {"status": "absent", "reason": EXCLUDED, "subject": recording.subject})
+        entries.setdefault(key, {
+            "status": "absent", "reason": left_out[key], "subject": recording.subject,
+            "people": recording.people,
+        })
         return
     chosen, root = ExtractSettings.from_params(settings), Path(raw_set.root)
     content = freshness.content_settings(chosen, raw_set.options, type(recording))
@@ -159,7 +163,7 @@ def _take_as_it_is(
     plan: DatasetPlan, sets: list[RawSet], settings: Preprocessing, keys: list[str]
 ) -> None:
     """Recordings whose source is not at hand: used if their files and settings are as they should be."""
-    left_out = {name for raw_set in sets for name in raw_set.exclude}
+    left_out = {name for raw_set in sets for name in defects.left_out(raw_set)}
     chosen = ExtractSettings.from_params(settings)
     contents = [freshness.content_settings(chosen, raw_set.options, None) for raw_set in sets]
     for key in keys:

@@ -42,7 +42,7 @@ class Task:
         recording = self.recording
         return {
             "subject": recording.subject, "recording": recording.recording, "dataset": recording.dataset,
-            "conditions": dict(recording.conditions), "settings": self.content,
+            "people": recording.people, "conditions": dict(recording.conditions), "settings": self.content,
             "settings_hash": files.digest(self.content), "identity": self.identity, "schema": SCHEMA_VERSION,
         }
 
@@ -111,13 +111,14 @@ def _line(
     arrays, attributes = extracted.arrays, extracted.attributes
     fps = float(str(attributes["fps"]))
     pulse = arrays.get("pulse")
-    device = _mean(arrays.get("hr_bpm"))
+    label_rate, device_rate = mean_rate_bpm(pulse, fps), _mean(arrays.get("hr_bpm"))
     return {
         "status": "done", "reason": "", **task.description(),
         "n_frames": n_frames, "fps": fps, "duration_s": (n_frames - 1) / fps, "size": task.settings.size,
         "label_kind": str(attributes["label_kind"]),
         "has_label": pulse is not None and bool(np.isfinite(pulse).any()),
-        "hr_mean_bpm": mean_rate_bpm(pulse, fps) if device is None else device,
+        "hr_mean_bpm": label_rate if device_rate is None else device_rate,
+        "hr_mean_label_bpm": label_rate, "hr_mean_device_bpm": device_rate,
         "face_found_share": _mean(arrays.get("face_found")),
         "warnings": list(extracted.warnings), "file": task.target.name, "bytes": n_bytes, "sha256": checksum,
     }

@@ -112,6 +112,8 @@ def test_defaults_of_checks_are_those_of_the_sections() -> None:
     ({"split": {"scheme": "lists"}}, "split.lists"),
     ({"split": {"lists": {"train": ["subject1"]}}}, "split.lists"),
     ({"split": {"scheme": "kfold", "file": "lists.json"}}, "split.file"),
+    ({"split": {"scheme": "kfold", "lists": {"test": ["subject1"]}}}, "split.lists"),
+    ({"split": {"scheme": "folds"}}, "split.file"),
     ({"evaluation": {"region": "fore_head"}}, "evaluation.region"),
     ({"split": {"scheme": "kfold", "folds": 3, "fold": 3}}, "split.fold"),
     ({"net": {"name": "physnet", "input": {"frames": 127}}}, "net.input"),

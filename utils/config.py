@@ -123,25 +123,34 @@ def _is_model(kind: Any) -> bool:
 
 def _cross_checks(raw: dict[str, Any]) -> list[Problem]:
     """Combinations that cannot work, found even where other sections are wrong."""
+    problems = _split_checks(_part(raw, "split"))
+    names = [s.get("name") for s in _part(raw, "data").get("sets", []) if isinstance(s, dict)]
+    for name in {n for n in names if names.count(n) > 1}:
+        problems.append(("data.sets", f"{name!r} is listed twice; give each dataset once"))
+    return problems
+
+
+def _split_checks(split: dict[str, Any]) -> list[Problem]:
+    """Settings of the split that contradict its scheme."""
     problems: list[Problem] = []
-    split = _part(raw, "split")
     scheme = split.get("scheme", "fractions")
     if scheme == "fractions":
         shares = [split.get("train", 0.7), split.get("valid", 0.1), split.get("test", 0.2)]
         if all(isinstance(s, int | float) for s in shares) and sum(shares) > 1 + 1e-9:
             problems.append(("split", f"train + valid + test = {sum(shares):g}; at most 1 is possible"))
+        if "train" in _part(split, "lists"):
+            problems.append(("split.lists", 'train is drawn with scheme "fractions"; "lists" is meant?'))
     if scheme == "lists" and not split.get("lists") and not split.get("file"):
         problems.append(("split.lists", 'scheme "lists" needs split.lists or split.file'))
-    for key in ("lists", "file"):
-        if scheme != "lists" and split.get(key):
+    if scheme == "folds" and not split.get("file"):
+        problems.append(("split.file", 'scheme "folds" needs split.file: a JSON file or a folder'))
+    for key, schemes in {"lists": ("lists", "fractions"), "file": ("lists", "folds")}.items():
+        if scheme not in schemes and split.get(key):
             problems.append((f"split.{key}", f'has no effect with scheme "{scheme}"; "lists" is meant?'))
     if scheme == "kfold":
         folds, fold = split.get("folds", 5), split.get("fold", 0)
         if isinstance(folds, int) and isinstance(fold, int) and fold >= folds:
             problems.append(("split.fold", f"{fold} is not below split.folds = {folds}"))
-    names = [s.get("name") for s in _part(raw, "data").get("sets", []) if isinstance(s, dict)]
-    for name in {n for n in names if names.count(n) > 1}:
-        problems.append(("data.sets", f"{name!r} is listed twice; give each dataset once"))
     return problems
 
 

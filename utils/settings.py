@@ -23,6 +23,10 @@ class RawSet(Section):
     root: str = Field(description="Folder that holds the dataset as its authors ship it.")
     options: dict[str, Any] = Field({}, description="Options of that dataset's reader.")
     exclude: list[str] = Field([], description="Recording ids left out; named in every result.")
+    exclude_lists: list[str] = Field(
+        [], description="Shipped lists of recordings with known defects to leave out as well, see "
+        "`python main.py list`; named in every result."
+    )
 
 
 class Augment(Section):
@@ -87,22 +91,31 @@ class Preprocessing(Section):
 class Split(Section):
     """Who is trained on, who chooses, who is tested."""
 
-    scheme: Literal["fractions", "lists", "kfold"] = Field("fractions", description="How parts are cut.")
+    scheme: Literal["fractions", "lists", "kfold", "loso", "folds"] = Field(
+        "fractions", description="How parts are cut: by shares, by lists, into k folds, leaving one subject "
+        "out, or into the folds of a file."
+    )
     by: Literal["subject", "recording"] = Field(
         "subject", description='"recording" lets a subject be on both sides; results are then marked.'
     )
     train: Fraction = Field(0.7, description="Share of the training part (fractions).")
     valid: Fraction = Field(0.1, description="Share of the validation part (fractions, kfold).")
     test: Fraction = Field(0.2, description="Share of the test part (fractions).")
-    file: str | None = Field(None, description="JSON file with the lists (lists).")
+    file: str | None = Field(
+        None, description="JSON file with the lists (lists) or the folds (folds; also a folder of fold*.mat)."
+    )
     lists: dict[Literal["train", "valid", "test"], list[str]] = Field(
-        {}, description="Subjects (or recordings) of each part (lists)."
+        {}, description="Subjects (or recordings, or dataset/*) of each part (lists), or of valid and test "
+        "where they are not to be drawn (fractions)."
+    )
+    absent: Literal["error", "name"] = Field(
+        "error", description="Listed people that the data lacks: an error, or named in every result."
     )
     extra: dict[str, list[str]] = Field(
         {}, description="Further named test lists, each with a table of its own."
     )
     folds: int = Field(5, ge=2, description="Number of folds (kfold).")
-    fold: int = Field(0, ge=0, description="The fold that is tested (kfold).")
+    fold: int = Field(0, ge=0, description="The fold that is tested (kfold, loso, folds).")
 
 
 class NetInput(Section):
@@ -183,6 +196,9 @@ class Evaluation(Section):
         ["green", "chrom", "pos"], description="Methods without training that get rows in the table."
     )
     region: str = Field("face", description="Skin region the classical methods read.")
+    vital_signs: bool = Field(
+        True, description="Beat intervals, their variability and respiration beside the heart rate."
+    )
     batch: Positive = Field(8, description="Clips in a batch when predicting.")
     bootstrap: int = Field(1000, ge=0, le=1_000_000, description="Resamplings of the subjects; 0: none.")
 
@@ -197,6 +213,9 @@ class Logging(Section):
     wandb: bool = Field(False, description="Log to Weights & Biases; offline without a key.")
     wandb_project: str = Field("rppg", description="Its project name.")
     figures: bool = Field(True, description="Write figures and the HTML report.")
+    epoch_figures: bool = Field(
+        False, description="After each validation, draw predicted over true waveforms into figures/epochs."
+    )
 
 
 class Run(Section):

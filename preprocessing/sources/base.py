@@ -60,6 +60,8 @@ class RawRecording(abc.ABC):
     conditions: dict[str, str] = field(default_factory=dict)
     is_crop: bool = False
     """The pictures are face crops by declaration: no face is looked for."""
+    people: str = ""
+    """Whose numbering `subject` follows, where datasets share people (V4V, BP4D+); empty: its own."""
 
     def __post_init__(self) -> None:
         safe_name(self.recording)
