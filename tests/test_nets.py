@@ -26,8 +26,10 @@ SMALL = (16, 24)
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "physnet": [{}, {"head_pool": "max"}], "contrast_phys": [{}, {"S": 3}],
     "green": [{}, {"compat": True}], "pos": [{}, {"compat": True}],
+    "rppgnet": [{}, {"build": "compat"}, {"checkpointing": True}],
 }
-ALL = [(name, options) for name in nets.names() for options in VARIANTS.get(name, [{}])]
+ANSWERS = [name for name in nets.names() if NETS.get(name).task != "enhancement"]
+ALL = [(name, options) for name in ANSWERS for options in VARIANTS.get(name, [{}])]
 LEARNT = [
     (name, options) for name, options in ALL if getattr(NETS.get(name), "task", "pulse") != "classical"
 ]
