@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class STVEN(nn.Module):
     task = "enhancement"
     parameter_count = 51_481_088
     small_sizes = (16, 24)
+    small_options: ClassVar[dict[str, int]] = {"width": 4, "blocks": 2}
 
     def __init__(
         self, *, blocks: int = 6, levels: int = 4, width: int = 64, checkpointing: bool = False

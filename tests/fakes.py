@@ -63,11 +63,18 @@ def clip_batch(spec: InputSpec, n: int = 2, labelled: bool = True) -> ClipBatch:
     videos = [in_form(skin_video(p, spec.size, seed=i), spec.video) for i, p in enumerate(pulses)]
     target = torch.stack([target_form(p, spec.target) for p in pulses])
     colours = torch.stack([skin_video(p, 8, seed=i).mean((2, 3)).T for i, p in enumerate(pulses)])
+    extras = {"roi_rgb": colours[:, :, None]}
+    if "skin" in spec.extras:
+        extras["skin"] = 255.0 * (torch.arange(64) < 40).float().expand(n, spec.frames, 64, 64)
+    if spec.qualities:
+        coarse = [in_form((skin_video(p, spec.size, seed=i) / 16).round() * 16, spec.video)
+                  for i, p in enumerate(pulses)]
+        extras |= {"degraded": torch.stack(coarse), "level": torch.arange(n) % len(spec.qualities) + 1}
     return ClipBatch(
         video=torch.stack(videos), pulse=target if labelled else torch.full_like(target, torch.nan),
         has_label=torch.full((n,), labelled), fps=torch.full((n,), FPS),
         hr_bpm=torch.tensor([60 * rate for rate in rates]), recording=[f"r{i}" for i in range(n)],
-        start=[0] * n, extras={"roi_rgb": colours[:, :, None]},
+        start=[0] * n, extras=extras,
     )
 
 

@@ -27,15 +27,16 @@ class MakeOptimizer(Protocol):
 class Method(nn.Module):
     """A net and the way it learns and answers; the loop knows nothing else.
 
-    trainable: False where there is nothing to train. tasks: the `task` of the nets it takes.
-    reads_gradients: True where gradients are read
-    outside the optimisers, which refuses the loss scaling of fp16. State that
-    is not a weight is a registered buffer, so that checkpoints hold it.
+    trainable: False where there is nothing to train. tasks: the `task` of the nets it takes; needs: what
+    they must have beside a forward pass. reads_gradients: True where gradients are read outside the
+    optimisers, which refuses the loss scaling of fp16. State that is not a weight is a registered
+    buffer, so that checkpoints hold it.
     """
 
     trainable = True
     reads_gradients = False
     tasks: tuple[str, ...] = ("pulse",)
+    needs: tuple[str, ...] = ()
 
     def __init__(self, net: nn.Module) -> None:
         """`net` has an `input_spec` and a `task`; it becomes the submodule `net`."""
@@ -45,6 +46,12 @@ class Method(nn.Module):
             raise ValueError(
                 f"{type(self).__name__} takes nets for {' or '.join(self.tasks)}, and {type(net).__name__} "
                 f"is one for {task}"
+            )
+        lacking = [name for name in self.needs if not hasattr(net, name)]
+        if lacking:
+            raise ValueError(
+                f"{type(self).__name__} needs a net with {', '.join(lacking)}, which {type(net).__name__} "
+                "does not have"
             )
         self.net = net
 
@@ -81,7 +88,7 @@ class Method(nn.Module):
         with evaluating(self), torch.no_grad():
             for batch in clips.batches(batch_size):
                 interrupt.check()
-                waveforms = self._forward(batch)
+                waveforms = self.waveforms(batch)
                 for start, waveform in zip(batch.start, waveforms, strict=True):
                     filled = _place(joined, filled, start, waveform)
         if filled != clips.n_frames:
@@ -90,12 +97,17 @@ class Method(nn.Module):
             joined = integrate(joined)
         return joined.float()
 
-    def _forward(self, batch: ClipBatch) -> Tensor:
-        """The net's output for each clip of a batch: (B, T) float64 on the CPU."""
+    def waveforms(self, batch: ClipBatch) -> Tensor:
+        """The net's output for each clip of a batch: (B, T) float64 on the CPU; gradients pass through."""
         device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
         share = 1 if device.type == "cpu" else max(1, len(batch))
-        parts = [self.net(video.to(device)).double().cpu() for video in batch.video.split(share)]
+        parts = [self.answer(video.to(device)).double().cpu() for video in batch.video.split(share)]
         return torch.cat(parts)
+
+    def answer(self, video: Tensor) -> Tensor:
+        """Waveforms of clips in the net's form, by default the net's output: (B, C, T, H, W) -> (B, T)."""
+        waveforms: Tensor = self.net(video)
+        return waveforms
 
 
 def _place(joined: Tensor, filled: int, start: int, waveform: Tensor) -> int:
