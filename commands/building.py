@@ -11,7 +11,7 @@ import torch
 import nets
 from nets import methods
 from nets.methods.base import Method
-from nets.weights import load_weights
+from nets.weights import differences, load_weights
 from training.checkpoint import read_checkpoint
 from utils.config import validate
 from utils.errors import UserError
@@ -42,16 +42,32 @@ def build_method(config: RunConfig) -> Method:
     """The method with its net, at the clip length and size that were asked for."""
     net: Any = nets.build(config.net.name, **config.net.options)
     net.input_spec = net.input_spec.replace(**config.net.input.model_dump())
-    if config.net.init_from is not None:
-        start_from(net, Path(config.net.init_from))
+    start = config.net.init_from
+    if isinstance(start, str):
+        start_from(net, Path(start))
+    for part, source in (start.items() if isinstance(start, dict) else ()):
+        start_from(part_of(net, part), Path(source))
     method: Method = methods.build(config.method.name, net, **config.method.options)
     return method
+
+
+def part_of(net: torch.nn.Module, name: str) -> torch.nn.Module:
+    """The part of that name; UserError lists those the net has."""
+    parts = dict(net.named_children())
+    if name not in parts:
+        has = ", ".join(parts)
+        raise UserError(f"net.init_from: {type(net).__name__} has no part {name!r}; it has {has}")
+    return parts[name]
 
 
 def start_from(net: torch.nn.Module, source: Path) -> None:
     """Load weights of a run folder or of a weights file into `net`."""
     if source.is_dir():
-        net.load_state_dict(net_weights(source))
+        state = net_weights(source)
+        problems = differences(net, state)
+        if problems:
+            raise UserError(f"{source} does not fit {type(net).__name__}: {'; '.join(problems)}")
+        net.load_state_dict(state)
     else:
         load_weights(net, source)
 

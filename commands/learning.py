@@ -9,8 +9,9 @@ import torch
 
 from commands.building import build_method, resolve_device, set_threads
 from commands.runfolder import environment
+from dataset.index import RecordingInfo
 from dataset.loader import ClipLoader
-from dataset.reader import RecordingInfo, StoreClips
+from dataset.reader import StoreClips
 from dataset.split import Parts
 from evaluation import protocols
 from evaluation.infer import infer, validation_loss
@@ -50,8 +51,8 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
         warn("no validation recording can be used: the last epoch is kept as the best")
     tracker = make_tracker(config.logging, folder, config.run.name, config.model_dump(mode="json"))
     try:
-        result = train_once(config, settings, device, method, infos, parts,
-                            checkpoints=checkpoints, log=log, tracker=tracker)
+        result = train_once(config, settings, device, method, infos, parts, checkpoints=checkpoints,
+                            log=log, tracker=tracker, figures=folder / "figures" / "epochs")
     finally:
         tracker.finish()
     say(f"trained {result.epochs} epochs; best epoch {result.best_epoch}")
@@ -82,8 +83,9 @@ def show_summary(method: Method, folder: Path) -> None:
 def train_once(
     config: RunConfig, settings: Train, device: torch.device, method: Method, infos: Infos,
     parts: Parts, *, checkpoints: Checkpoints | None, log: RunLog, tracker: Tracker,
+    figures: Path | None = None,
 ) -> FitResult:
-    """One pass of the loop over the training part."""
+    """One pass of the loop over the training part; figures: folder of logging.epoch_figures."""
     loader = ClipLoader(
         parts.select(infos.values(), "train"), training_spec(config, method),
         batch=settings.batch, seed=config.run.seed, augment=config.data.augment,
@@ -92,10 +94,11 @@ def train_once(
     updater = Updater(method, settings, device, total_steps=settings.epochs * len(loader),
                       steps_per_epoch=len(loader))
     valid = parts.select(infos.values(), "valid")
+    drawn = figures if config.logging.epoch_figures else None
     return fit(
         method, updater, loader, settings=settings, device=device, checkpoints=checkpoints, log=log,
         every=config.logging.every, progress=config.logging.progress,
-        validate=validation(config, method, valid) if valid else None, tracker=tracker,
+        validate=validation(config, method, valid, drawn) if valid else None, tracker=tracker,
     )
 
 
@@ -111,14 +114,21 @@ def training_spec(config: RunConfig, method: Method) -> InputSpec:
 
 
 def validation(
-    config: RunConfig, method: Method, infos: list[RecordingInfo]
-) -> Callable[[], dict[str, float]]:
-    """Loss over the tiled clips, and heart-rate error under the run's protocol, of the validation part."""
+    config: RunConfig, method: Method, infos: list[RecordingInfo], figures: Path | None = None
+) -> Callable[[int], dict[str, float]]:
+    """Loss over the tiled clips, and heart-rate error under the run's protocol, of the validation part.
+
+    figures: folder for a figure of the waveforms after each; None draws none.
+    """
     recordings = [StoreClips(info, method.input_spec) for info in infos]
     protocol = protocols.get(config.evaluation.protocol, config.evaluation.protocols)
 
-    def validate() -> dict[str, float]:
+    def validate(epoch: int) -> dict[str, float]:
         waveforms = infer({config.net.name: method}, recordings, batch=config.evaluation.batch)
+        if figures:
+            from evaluation.figures.epochs import write_epoch_figure  # matplotlib only where it draws
+
+            write_epoch_figure(figures, epoch, waveforms, config.net.name)
         metrics = protocols.score(waveforms, protocol, bootstrap=0)
         row = next(row for row in metrics["rows"] if row["method"] == config.net.name)
         loss = validation_loss(method, recordings, config.evaluation.batch)

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataset import samplers
-from dataset.reader import Clip, RecordingInfo, StoreClips, collate
+from dataset.index import RecordingInfo
+from dataset.reader import Clip, StoreClips, collate
 from dataset.samplers import Batches, Sample
 from dataset.transforms import UNCHANGED, draw_change, single_thread, span_at_speed
 from utils import interrupt
@@ -22,7 +23,7 @@ from utils.seeding import sample_rng
 from utils.settings import Augment
 
 _KEPT_RECORDINGS = 512
-_SAMPLE_STREAM = 3
+_SAMPLE_STREAM, _COPY_STREAM = 3, 4
 Step = tuple[int, int]
 
 
@@ -74,7 +75,11 @@ class _Maker(Dataset[ClipBatch | UserError]):
             change = draw_change(rng, self.augment, frames, n)
         room = n - span_at_speed(frames, change.speed)
         start = first + sample.start * (room + 1) // (source.n_frames - self.frames + 1)
-        return source.clip(start, self.frames, change, self._read_buffer(source.info.size))
+        copy = None
+        if self.spec.qualities:
+            rng = sample_rng(self.seed, epoch, sample.index, _COPY_STREAM)
+            copy = int(rng.integers(len(self.spec.qualities)))
+        return source.clip(start, self.frames, change, self._read_buffer(source.info.size), copy)
 
     def _source(self, recording: int) -> StoreClips:
         if recording not in self._sources:

@@ -13,14 +13,8 @@ import torch
 from torch import Tensor
 
 from dataset import statistics
-from dataset.index import (
-    FailedRecording,
-    RecordingInfo,
-    load_failed,
-    load_infos,
-    mean_rate_bpm,
-    recording_key,
-)
+from dataset.index import RecordingInfo, recording_key
+from dataset.rates import spectral_rate_bpm
 from dataset.transforms import (
     UNCHANGED,
     Change,
@@ -38,14 +32,8 @@ from utils import signal
 from utils.contracts import ClipBatch, InputSpec
 from utils.errors import UserError
 
-__all__ = [
-    "Clip", "FailedRecording", "RecordingInfo", "StoreClips", "collate", "load_failed", "load_infos",
-    "mean_rate_bpm", "recording_key", "spectral_rate_bpm",
-]
-
 STATISTICS_BLOCK_FRAMES = 32
-PULSE_BAND_HZ = (0.6, 4.0)
-SHORTEST_FOR_RATE_S = 3.0
+IMPOSSIBLE_BPM = 400.0
 
 
 @dataclass
@@ -65,6 +53,7 @@ class StoreClips:
 
     Further attributes: key; dataset; conditions; label, the pulse at the frames, float32 (T,), NaN where
     there is none; reference_hr_bpm, the mean of the device's heart rate or None; time_s is float64 (T,).
+    device_rate and respiration give what the set's meters recorded over time.
     """
 
     def __init__(self, info: RecordingInfo, spec: InputSpec) -> None:
@@ -74,6 +63,9 @@ class StoreClips:
         self.subject, self.conditions = info.subject, info.conditions
         self.n_frames, self.fps = info.n_frames, info.fps
         self._stored = StoredRecording(info.path)
+        self._frames_name = _quality_name(spec.quality, "frames")
+        for name in (spec.quality, *spec.qualities):
+            self._require_quality(name)
         self.time_s = self._floats("frame_time_s", torch.float64)
         self.label = self._floats("pulse", torch.float32)
         self._hr_bpm, self._hr_time_s = self._device_rate()
@@ -113,7 +105,23 @@ class StoreClips:
     @property
     def roi_rgb(self) -> Tensor | None:
         """Mean RGB of the skin regions over time, float32 (T, R, 3), None where it is not stored."""
-        return torch.from_numpy(self._stored.array("roi_rgb")) if "roi_rgb" in self._stored else None
+        name = _quality_name(self.spec.quality, "roi_rgb")
+        return torch.from_numpy(self._stored.array(name)) if name in self._stored else None
+
+    @property
+    def device_rate(self) -> tuple[Tensor, Tensor] | None:
+        """Usable samples of the device's heart rate, float32 (M,) in bpm, and their times, float64 (M,)."""
+        if not len(self._hr_bpm):
+            return None
+        return torch.from_numpy(self._hr_bpm).float(), torch.from_numpy(self._hr_time_s).double()
+
+    @property
+    def respiration(self) -> tuple[Tensor, Tensor] | None:
+        """The respiration sensor's signal, float32 (N,), and its times, float64 (N,), where it is stored."""
+        if "resp" not in self._stored or "resp_time_s" not in self._stored:
+            return None
+        signal_, time_s = (torch.from_numpy(self._stored.array(name)) for name in ("resp", "resp_time_s"))
+        return (signal_.float(), time_s.double()) if len(signal_) else None
 
     def batches(self, size: int) -> Iterator[ClipBatch]:
         """Consecutive clips of spec.frames frames, at most `size` at a time; see RecordingClips."""
@@ -127,12 +135,14 @@ class StoreClips:
             yield batch
 
     def clip(
-        self, start: int, frames: int, change: Change = UNCHANGED, buffer: np.ndarray | None = None
+        self, start: int, frames: int, change: Change = UNCHANGED, buffer: np.ndarray | None = None,
+        copy: int | None = None,
     ) -> Clip:
         """The clip of `frames` frames whose first is `start`; past the end the last frame is repeated.
 
-        buffer: uint8 (n, H, W, 3), reused for reading where it is long enough. UserError when an array
-        of spec.extras is not stored.
+        buffer: uint8 (n, H, W, 3), reused for reading where it is long enough. copy: which of
+        spec.qualities it brings; None: they take turns along the recording. UserError when an array of
+        spec.extras is not stored.
         """
         spec, speed = self.spec, change.speed
         wanted = frames + ("diff_normalised" in (spec.video, spec.target))
@@ -142,14 +152,23 @@ class StoreClips:
         def in_time(values: Tensor) -> Tensor:
             return _extended(resample_time(values, speed, there), frames)
 
-        video = in_time(area_resize(self._frames(start, stop, buffer), spec.size))
+        def picture(name: str, buffer: np.ndarray | None) -> Tensor:
+            resized = in_time(area_resize(self._frames(start, stop, buffer, name), spec.size))
+            return video_form(
+                resized.flip(2) if change.flip else resized, spec.video, frames, self._statistics()
+            )
+
         label = in_time(self.label[start:stop])
         extras = {name: self._extra(name, start, stop, change, in_time)[:frames] for name in spec.extras}
+        if spec.qualities:
+            index = start // frames % len(spec.qualities) if copy is None else copy
+            degraded = picture(_quality_name(spec.qualities[index], "frames"), None)
+            extras |= {"degraded": degraded.permute(3, 0, 1, 2), "level": torch.tensor(index + 1)}
         pulse = target_form(label, spec.target, frames, self._label_statistics)
         return Clip(
-            video=video_form(video.flip(2) if change.flip else video, spec.video, frames, self._statistics()),
-            pulse=pulse, has_label=self.info.has_label and bool(pulse.isfinite().all()),
-            hr_bpm=self._rate_bpm(start, stop, speed), start=start, extras=extras,
+            video=picture(self._frames_name, buffer), pulse=pulse, start=start, extras=extras,
+            has_label=self.info.has_label and bool(pulse.isfinite().all()),
+            hr_bpm=self._rate_bpm(start, stop, speed),
         )
 
     def labelled_run(self, frames: int) -> tuple[int, int]:
@@ -159,10 +178,18 @@ class StoreClips:
         """
         return self._run if self._run[1] >= frames else (0, self.n_frames)
 
-    def _frames(self, start: int, stop: int, buffer: np.ndarray | None) -> Tensor:
+    def _require_quality(self, name: str | None) -> None:
+        """UserError when a compressed copy that is wanted is not stored."""
+        if name is not None and _quality_name(name, "frames") not in self._stored:
+            raise UserError(
+                f"{self.info.path}: no compressed copy {name}; add it to preprocessing.qualities and "
+                "preprocess again"
+            )
+
+    def _frames(self, start: int, stop: int, buffer: np.ndarray | None, name: str) -> Tensor:
         fits = buffer is not None and len(buffer) >= stop - start and buffer.shape[1] == self.info.size
         out = buffer[: stop - start] if fits and buffer is not None else None
-        return torch.from_numpy(self._stored.read_frames(start, stop, out=out))
+        return torch.from_numpy(self._stored.read_frames(start, stop, out=out, name=name))
 
     def _floats(self, name: str, kind: torch.dtype) -> Tensor:
         """A stored array of length T; NaN where it is not stored."""
@@ -181,7 +208,7 @@ class StoreClips:
         if "hr_bpm" not in self._stored or "hr_time_s" not in self._stored:
             return np.empty(0), np.empty(0)
         rate, time_s = self._stored.array("hr_bpm").astype(np.float64), self._stored.array("hr_time_s")
-        good = np.isfinite(rate) & (rate > 0)
+        good = np.isfinite(rate) & (rate > 0) & (rate < IMPOSSIBLE_BPM)
         return rate[good], time_s[good]
 
     def _rate_bpm(self, start: int, stop: int, speed: float) -> float:
@@ -208,12 +235,13 @@ class StoreClips:
             return None
         if self._frame_statistics is None:
             cache = statistics.beside(self.info.path.parent) if self.info.sha256 else None
-            known = cache.get(self.info.sha256, self.spec.size) if cache else None
+            content = _quality_name(self.spec.quality, self.info.sha256)
+            known = cache.get(content, self.spec.size) if cache else None
             if known is None:
                 with single_thread():
                     known = statistics.measure(self._blocks(), self.spec.size)
                 if cache:
-                    cache.put(self.info.sha256, self.spec.size, known)
+                    cache.put(content, self.spec.size, known)
             self._frame_statistics = known
         return self._frame_statistics
 
@@ -221,22 +249,12 @@ class StoreClips:
         step = STATISTICS_BLOCK_FRAMES
         buffer = np.empty((step, self.info.size, self.info.size, 3), np.uint8)
         for start in range(0, self.n_frames, step):
-            yield self._frames(start, min(start + step, self.n_frames), buffer)
+            yield self._frames(start, min(start + step, self.n_frames), buffer, self._frames_name)
 
 
-def spectral_rate_bpm(label: np.ndarray, time_s: np.ndarray) -> float:
-    """Rate of the strongest peak of a label (n,) between 0.6 and 4 Hz; NaN where there is none to read."""
-    n = len(label)
-    if n < 4 or time_s[-1] - time_s[0] < SHORTEST_FOR_RATE_S or not np.isfinite(label).all():
-        return math.nan
-    uniform, fs = signal.to_uniform(label, time_s)
-    frequency_hz, power = signal.power_spectrum(
-        signal.detrend(uniform, signal.strength_at(100.0, fs)), fs, bin_hz=0.02)
-    band = np.flatnonzero((frequency_hz >= PULSE_BAND_HZ[0]) & (frequency_hz <= PULSE_BAND_HZ[1]))
-    if len(band) == 0 or not power[band].max() > 0:
-        return math.nan
-    peak = int(band[power[band].argmax()])
-    return 60.0 * float(frequency_hz[1]) * signal.parabolic_peak(power, peak)
+def _quality_name(quality: str | None, name: str) -> str:
+    """Where the stored array `name` lies for a compressed copy, or for the original (None)."""
+    return name if quality is None else f"quality/{quality}/{name}"
 
 
 def _longest_run(known: np.ndarray) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing import boxes, regions
+from preprocessing.frames import Frame
 from preprocessing.track import Segment
 from utils.settings import Preprocessing
 
@@ -28,11 +31,13 @@ class ExtractSettings:
     skin_mask: bool = False
     align: str = "timestamps"
     swap_rb: bool = False
+    qualities: tuple[str, ...] = ()
 
     @classmethod
     def from_params(cls, section: Preprocessing) -> ExtractSettings:
         """Those of the params section."""
-        return cls(**{item.name: getattr(section, item.name) for item in fields(cls)})
+        values = {item.name: getattr(section, item.name) for item in fields(cls)}
+        return cls(**{**values, "qualities": tuple(section.qualities)})
 
 
 class Sink(Protocol):
@@ -79,9 +84,10 @@ class Cropper:
         self.fixed: NDArray[np.float64] | None = None
         """Centre x, centre y and height used for every frame, where the box does not follow."""
         self.box = Rows((4,), np.float32)
-        self.found = Rows((), np.bool_)
+        self.found, self.found_any = Rows((), np.bool_), Rows((), np.bool_)
         self.roi = Rows((len(regions.NAMES), 3), np.float32)
         self.has_mesh = False
+        self._fitted: dict[int, NDArray[np.float32] | None] = {}
 
     def add(self, segment: Segment) -> None:
         """Crop the frames of a segment, read their regions, and hand over what is large."""
@@ -91,6 +97,10 @@ class Cropper:
         rgb = np.full((n, len(regions.NAMES), 3), np.nan, dtype=np.float32)
         skin = np.zeros((n, regions.SKIN_SIDE, regions.SKIN_SIDE), dtype=np.uint8)
         fits = self._fits(segment, box)
+        if self._settings.qualities:
+            first = {0: None} if fits is None else fits
+            self._fitted |= {segment.start + i: None if points is None else points.astype(np.float32)
+                             for i, points in first.items()}
         for i, frame in enumerate(segment.frames):
             boxes.crop(frame, box[i], size, crops[i])
             if self._is_swapped:
@@ -109,7 +119,28 @@ class Cropper:
             self._sink.append("skin", skin)
         self.box.add(box)
         self.found.add(segment.found & (not self._whole))
+        self.found_any.add(segment.found)
         self.roi.add(rgb)
+
+    def copy(self, name: str, frames: Iterable[Frame]) -> tuple[int, NDArray[np.float32]]:
+        """Crop a compressed copy as the original was, into "quality/<name>/frames".
+
+        Returns the number of frames and the mean colours of the regions, (T, R, 3).
+        """
+        box, found, size = self.box.whole(), self.found_any.whole(), self._settings.size
+        place, rgb, n = regions.Regions(size), np.full_like(self.roi.whole(), np.nan), 0
+        for n, frame in enumerate(itertools.islice(frames, len(box)), 1):
+            crop = np.empty((1, size, size, 3), dtype=np.uint8)
+            boxes.crop(frame, box[n - 1], size, crop[0])
+            if self._is_swapped:
+                crop[0] = cv2.cvtColor(crop[0], cv2.COLOR_BGR2RGB)
+            if n - 1 in self._fitted:
+                points = self._fitted[n - 1]
+                place.fit_ellipse() if points is None else place.fit(points.astype(np.float64))
+            if found[n - 1]:
+                place.means(crop[0], rgb[n - 1])
+            self._sink.append(f"quality/{name}/frames", crop)
+        return n, rgb
 
     def _boxes(self, segment: Segment) -> boxes.Boxes:
         n = len(segment.frames)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing import face, regions, resample
+from preprocessing import compress, face, regions, resample
 from preprocessing.crops import Cropper, ExtractSettings, Sink
 from preprocessing.face import FaceFinder
 from preprocessing.sources.base import Frame, FrameReader, Labels, RawRecording, Series
@@ -48,9 +49,24 @@ def extract(recording: RawRecording, settings: ExtractSettings, sink: Sink, beat
         track = _place(video, finder, settings, cropper)
     finally:
         finder.close()
-    return _collect(recording, settings, labels, video, cropper, {
+    result = _collect(recording, settings, labels, video, cropper, {
         "face_finder": name, "n_looks": track.n_looks, "warnings": finder.warnings,
     })
+    for quality in settings.qualities:
+        _add_copy(result, quality, video, cropper)
+    return result
+
+
+def _add_copy(result: Extracted, name: str, video: _Video, cropper: Cropper) -> None:
+    """One compressed copy of the recording: its crops go to the sink, its colours into `result`."""
+    n_frames, fps = int(str(result.attributes["n_frames"])), float(str(result.attributes["fps"]))
+    copy = compress.make_copy(
+        name, itertools.islice(video.again(), n_frames), video.is_swapped, fps,
+        lambda frames: cropper.copy(name, video.beating(frames)),
+    )
+    result.arrays[f"quality/{name}/roi_rgb"] = copy.roi_rgb
+    result.attributes[f"quality.{name}.kbps"] = copy.kbps
+    result.warnings += copy.warnings
 
 
 class _Video:
@@ -63,6 +79,7 @@ class _Video:
         stated = labels.frame_time_s
         self._limit = None if stated is None else len(stated)
         self.reader: FrameReader = recording.open_frames()
+        self.reader.beat = beat
         self.is_swapped = self.reader.as_bgr() != settings.swap_rb
         self.n_read = 0
 
@@ -78,8 +95,15 @@ class _Video:
     def again(self) -> Iterator[Frame]:
         """The frames once more from the first, by a reader of their own."""
         reader = self.recording.open_frames()
+        reader.beat = self.beat
         reader.as_bgr()
-        yield from reader
+        yield from self.beating(reader)
+
+    def beating(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames, each with a sign of life."""
+        for frame in frames:
+            self.beat()
+            yield frame
 
 
 def _place(
@@ -158,6 +182,7 @@ def _collect(
         "face_found_share": float(found[:n].mean()), "duration_video_s": float(time_s[-1] - time_s[0]),
         "frame_times": "container" if labels.frame_time_s is None else "dataset",
         **_known(fps_declared=video.reader.fps_declared, n_frames_declared=video.reader.n_declared,
+                 n_frames_listed=None if labels.frame_time_s is None else len(labels.frame_time_s),
                  label_rate_hz=aligned.label_rate_hz, duration_label_s=_span(labels.time_s)),
     }
     return result

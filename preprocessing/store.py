@@ -38,12 +38,18 @@ ARRAYS: dict[str, str] = {
 """Arrays written whole at the end, with their types."""
 
 PER_FRAME = ("frame_time_s", "pulse", "box", "face_found", "roi_rgb")
-_QUALITY = re.compile(r"quality/[A-Za-z0-9_]+/frames")
+_QUALITY = re.compile(r"quality/[A-Za-z0-9_]+/(frames|roi_rgb)")
 
 
-def estimate_bytes(n_frames: int, size: int, landmarks: bool = True, skin: bool = False) -> int:
-    """Bytes a recording of `n_frames` crops of `size` x `size` pixels takes on disk, slightly more."""
-    per_frame = size * size * 3 + 128 + landmarks * N_LANDMARKS * 4 + skin * SKIN_SIZE**2
+def estimate_bytes(
+    n_frames: int, size: int, landmarks: bool = True, skin: bool = False, n_copies: int = 0
+) -> int:
+    """Bytes a recording of `n_frames` crops of `size` x `size` pixels takes on disk, slightly more.
+
+    n_copies: compressed copies, whose crops take as much as the original ones.
+    """
+    pictures = (1 + n_copies) * (size * size * 3 + 128)
+    per_frame = pictures + landmarks * N_LANDMARKS * 4 + skin * SKIN_SIZE**2
     n_chunks = -(-n_frames // CHUNK_FRAMES)
     return n_chunks * CHUNK_FRAMES * per_frame + files.MIB
 
@@ -104,7 +110,7 @@ class RecordingWriter:
                 self._flush(name)
             self._file[name].resize(length, axis=0)
         for name in sorted(arrays):
-            self._file.create_dataset(name, data=np.asarray(arrays[name], dtype=ARRAYS[name]))
+            self._file.create_dataset(name, data=np.asarray(arrays[name], dtype=_plain_type(name)))
         for name in sorted(attributes):
             self._file.attrs[name] = _storable(attributes[name])
         self._close()
@@ -170,7 +176,8 @@ class RecordingWriter:
         lengths = self._lengths | {name: len(arrays[name]) for name in PER_FRAME if name in arrays}
         if self.n_frames < 1 or set(lengths.values()) != {self.n_frames}:
             raise ValueError(f"{self.path.name}: lengths differ: {lengths}")
-        unknown = sorted(set(arrays) - set(ARRAYS))
+        lengths |= {name: len(arrays[name]) for name in arrays if _QUALITY.fullmatch(name)}
+        unknown = sorted(name for name in arrays if _plain_type(name) is None)
         if unknown:
             raise ValueError(f"{self.path.name}: no place for {', '.join(unknown)}")
 
@@ -184,6 +191,11 @@ class RecordingWriter:
         self._raise_if_broken()
         raw.close()
         self._raw = None
+
+
+def _plain_type(name: str) -> str | None:
+    """The type an array is stored as; None where there is no place for it."""
+    return ARRAYS.get(name.rpartition("/")[2] if _QUALITY.fullmatch(name) else name)
 
 
 def _storable(value: Any) -> Any:

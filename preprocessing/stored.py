@@ -107,8 +107,14 @@ class StoredRecording:
         return {key: _plain(value) for key, value in _OPEN.get(self.path).file.attrs.items()}
 
     def __contains__(self, name: str) -> bool:
-        """Whether the array `name` is stored (at the top level)."""
-        return name in hdf5.names(_OPEN.get(self.path).file)
+        """Whether the array `name` is stored; groups are separated by /."""
+        *groups, leaf = name.split("/")
+        here = _OPEN.get(self.path).file
+        for part in groups:
+            if part not in hdf5.names(here):
+                return False
+            here = hdf5.group(here, part)
+        return leaf in hdf5.names(here)
 
     def read_frames(
         self, start: int, stop: int, out: np.ndarray | None = None, name: str = "frames"

@@ -89,7 +89,9 @@ def _expected_bytes(task: Task) -> int:
     source_bytes = task.identity["bytes"]
     if declared * FRAME_BYTES > source_bytes:
         raise UserError(f"declares {declared:,} frames in {source_bytes:,} bytes; the video is damaged")
-    return estimate_bytes(declared, settings.size, settings.landmarks, settings.skin_mask)
+    return estimate_bytes(
+        declared, settings.size, settings.landmarks, settings.skin_mask, len(settings.qualities)
+    )
 
 
 def _attributes(task: Task, extracted: Extracted) -> dict[str, Any]:
@@ -120,6 +122,7 @@ def _line(
         "hr_mean_bpm": label_rate if device_rate is None else device_rate,
         "hr_mean_label_bpm": label_rate, "hr_mean_device_bpm": device_rate,
         "face_found_share": _mean(arrays.get("face_found")),
+        "quality_kbps": {name: attributes[f"quality.{name}.kbps"] for name in task.settings.qualities},
         "warnings": list(extracted.warnings), "file": task.target.name, "bytes": n_bytes, "sha256": checksum,
     }
 

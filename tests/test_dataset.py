@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataset import reader, samplers, statistics, transforms
+from dataset.index import load_failed, load_infos, mean_rate_bpm
 from dataset.loader import ClipLoader
-from dataset.reader import StoreClips, load_failed, load_infos, mean_rate_bpm
+from dataset.reader import StoreClips
 from dataset.transforms import Change, area_resize, draw_change
 from preprocessing.store import Manifest, RecordingWriter, StoredRecording
 from utils.contracts import InputSpec
@@ -350,7 +351,7 @@ def test_no_more_than_a_clip_is_read_at_once(store, monkeypatch):
     asked = []
     plain = StoredRecording.read_frames
     monkeypatch.setattr(StoredRecording, "read_frames",
-                        lambda self, a, b, out=None: asked.append(b - a) or plain(self, a, b, out))
+                        lambda self, a, b, *out, **name: asked.append(b - a) or plain(self, a, b, *out, **name))
     for _ in StoreClips(store[2], InputSpec(frames=40, size=12, video="unit")).batches(1):
         pass
     assert asked and max(asked) <= 41
@@ -688,9 +689,9 @@ def test_read_buffer_is_long_enough_for_every_speed(store, monkeypatch):
     fresh_reads = []
     plain = StoredRecording.read_frames
 
-    def watch(self, start, stop, out=None):
+    def watch(self, start, stop, out=None, name="frames"):
         fresh_reads.extend([stop - start] if out is None else [])
-        return plain(self, start, stop, out)
+        return plain(self, start, stop, out, name)
 
     monkeypatch.setattr(StoredRecording, "read_frames", watch)
     made = ClipLoader(store, SPEC, batch=4, seed=0, augment=Augment(speed=1.0, speed_high=3.0))

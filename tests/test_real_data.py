@@ -53,7 +53,8 @@ def ubfc_like(root: Path) -> None:
 
 def test_real_label_goes_through_preprocess_and_evaluate(tmp_path: Path) -> None:
     """With its PPG as label the clip is preprocessed and scored; our POS has the label's sign and rate."""
-    from dataset.reader import StoreClips, load_infos
+    from dataset.index import load_infos
+    from dataset.reader import StoreClips
     from evaluation import protocols
     from evaluation.infer import infer
     from nets import build, methods

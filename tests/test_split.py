@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset.reader import FailedRecording, RecordingInfo, recording_key
+from dataset.index import FailedRecording, RecordingInfo, recording_key
 from dataset.split import Parts, make_split
 from utils.errors import UserError
 from utils.settings import Split

@@ -24,7 +24,9 @@ class InputSpec:
     TARGET_FORMS; a net trained on "diff_normalised" puts out a derivative, which its method
     integrates. train_frames: clip length in training where it differs. plan: how batches are
     drawn, the name of a sampler. extras: further stored arrays wanted ("roi_rgb", "skin").
-    multiple_of: frames must be a multiple of this.
+    multiple_of: frames must be a multiple of this. quality: the stored compressed copy that is read
+    instead of the original crops. qualities: compressed copies of which each clip brings one, as the
+    extras "degraded" (B, C, T, H, W), in the form of video, and "level" (B,), its place here from 1.
     """
 
     frames: int = 128
@@ -35,6 +37,8 @@ class InputSpec:
     plan: str = "clips"
     extras: tuple[str, ...] = ()
     multiple_of: int = 1
+    quality: str | None = None
+    qualities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the field."""
@@ -102,7 +106,9 @@ class RecordingClips(Protocol):
 
     key: "<dataset>.<recording>"; fps in Hz; time_s (T,) float64; face_found (T,) bool; roi_rgb
     (T, R, 3) float32 mean RGB of the R regions in region_names; label (T,) float32, the pulse at
-    the frames' times, NaN where there is none; reference_hr_bpm: mean rate of the meter.
+    the frames' times, NaN where there is none; reference_hr_bpm: mean rate of the meter; device_rate:
+    (rates in bpm, their times in s), (M,) each, of the meter over time; respiration: (signal, its times
+    in s), (N,) each, of the sensor; None where there is none, all times on the clock of time_s.
     """
 
     @property
@@ -131,6 +137,10 @@ class RecordingClips(Protocol):
     def label(self) -> Tensor: ...  # noqa: D102
     @property
     def reference_hr_bpm(self) -> float | None: ...  # noqa: D102
+    @property
+    def device_rate(self) -> tuple[Tensor, Tensor] | None: ...  # noqa: D102
+    @property
+    def respiration(self) -> tuple[Tensor, Tensor] | None: ...  # noqa: D102
 
     def batches(self, size: int) -> Iterator[ClipBatch]:
         """Consecutive clips, at most `size` at a time, with `start` set."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Quality = Annotated[str, Field(pattern=r"^(x264|x265|mpeg4)_[1-9]\d{0,5}$")]
 
 
 class Section(BaseModel):
@@ -80,6 +81,10 @@ class Preprocessing(Section):
         description="Labels by their time stamps, or stretched over the frames (to reproduce tables).",
     )
     swap_rb: bool = Field(False, description="The source has red and blue exchanged.")
+    qualities: list[Quality] = Field(
+        [], description="Compressed copies stored beside the crops, as codec_kbps: x264_250, x265_1000, "
+        "mpeg4_500."
+    )
     workers: int | None = Field(None, ge=1, le=256, description="Processes; null: one a core.")
     timeout_s: float = Field(
         120.0, gt=0, description="A worker that shows no progress for so long is stopped and named."
@@ -123,6 +128,9 @@ class NetInput(Section):
 
     frames: int | None = Field(None, ge=2, description="Clip length in frames.")
     size: int | None = Field(None, ge=8, le=512, description="Side of the picture in pixels.")
+    quality: Quality | None = Field(
+        None, description="Read this compressed copy instead of the original crops."
+    )
     video: Literal["raw", "unit", "centred", "standardised", "diff_normalised"] | None = Field(
         None, description="Form of the frames: 0..255, x/255, (x-127.5)/128, standardised, difference."
     )
@@ -137,7 +145,9 @@ class Net(Section):
     name: str = Field(description="Registered net, see `python main.py list`.")
     options: dict[str, Any] = Field({}, description="Keyword arguments of the net.")
     input: NetInput = Field(NetInput(), description="Clip length, size and forms; null: the net's own.")
-    init_from: str | None = Field(None, description="Run folder or weights file to start from.")
+    init_from: str | dict[str, str] | None = Field(
+        None, description="Run folder or weights file to start from, or one for each named part of the net."
+    )
 
 
 class Learner(Section):
@@ -198,6 +208,9 @@ class Evaluation(Section):
     region: str = Field("face", description="Skin region the classical methods read.")
     vital_signs: bool = Field(
         True, description="Beat intervals, their variability and respiration beside the heart rate."
+    )
+    vital_signs_preset: Literal["default", "contrastphys", "nest", "toolbox"] = Field(
+        "default", description="How these are measured: beats, intervals kept, spectrum, respiration."
     )
     batch: Positive = Field(8, description="Clips in a batch when predicting.")
     bootstrap: int = Field(1000, ge=0, le=1_000_000, description="Resamplings of the subjects; 0: none.")
