@@ -1,0 +1,186 @@
+"""Heart-rate error against codec and bitrate: `python -m benchmarks.compression --seeds 1 2 3`.
+
+For each seed: a synthetic set with compressed copies, then the four recipes of params/compressed (PhysNet
+and rPPGNet on original clips, STVEN on pairs with x264 copies, the joint stage), then every net and POS on
+the test people's originals and copies. x265 and MPEG-4 copies are seen by no net in training. Also the
+PSNR of copies and of restored clips. Reduced sizes, see the recipes: the order of the methods here is not
+claimed to hold on real data or for the full nets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import nets
+from benchmarks.machine import RESULTS, machine
+from commands.building import trained_method
+from dataset.index import RecordingInfo, load_infos
+from dataset.reader import StoreClips
+from evaluation import protocols
+from evaluation.infer import infer
+from losses.video import psnr_db
+from nets import methods
+from utils.config import load
+from utils.contracts import InputSpec
+from utils.files import read_json, write_json, write_text
+from utils.runlog import say
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = ("physnet", "rppgnet", "stven", "joint")
+ORIGINAL = "original"
+SHOWN = {"pos": "POS", "physnet": "PhysNet", "rppgnet": "rPPGNet", "joint": "STVEN + rPPGNet"}
+CENTRED_SPAN = 255 / 128
+
+
+def one_seed(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """Data, the four stages and the test of one seed: quality -> {"mae_bpm": by method, "psnr_db": ...}."""
+    raw, runs = folder / "raw", folder / "runs"
+    _main("synthesise", str(raw), "--seed", str(seed), "--hard", "0", "--control", "0")
+    common = {
+        "data.sets.0.root": raw, "data.store": folder / "store", "split.file": raw / "lists.json",
+        "run.output": runs, "run.seed": seed,
+    }
+    starts = {f"net.init_from.{part}": runs / f"compressed_{part}" for part in ("stven", "rppgnet")}
+    for stage in STAGES:
+        words = [f"{k}={v}" for k, v in {**common, **(starts if stage == "joint" else {})}.items()]
+        extra = [word for word in overrides if word.partition(":")[0] in (stage, "all")]
+        words += [word.partition(":")[2] for word in extra]
+        _main("run", f"params/compressed/{stage}.json", *(w for word in words for w in ("--set", word)))
+    test = read_json(runs / "compressed_physnet" / "split.json")["parts"]["test"]["recordings"]
+    infos = [info for info in load_infos(folder / "store", ["ubfc_rppg_2"]) if info.key in test]
+    return judge(runs, infos)
+
+
+def judge(runs: Path, infos: list[RecordingInfo]) -> dict[str, Any]:
+    """Every method on the originals and on every copy of the test recordings."""
+    names = [name for name in SHOWN if name != "pos"]
+    trained = {name: trained_method(runs / f"compressed_{name}")[0] for name in names}
+    trained["pos"] = methods.build("classical", nets.build("pos"))
+    stven, wide = trained["joint"].net.stven, trained["joint"].input_spec
+    stored = read_json(runs / "compressed_joint" / "params.json")["preprocessing"]["qualities"]
+    qualities = [ORIGINAL, *stored]
+    found: dict[str, Any] = {}
+    for quality in qualities:
+        wanted = None if quality == ORIGINAL else quality
+        rates = {}
+        for name, method in trained.items():
+            spec = method.input_spec.replace(quality=wanted, extras=(), qualities=())
+            waves = infer({name: method}, [StoreClips(info, spec) for info in infos])
+            rates[name] = protocols.score(waves, "default", bootstrap=0)["rows"][0]["mae_bpm"]
+        found[quality] = {"mae_bpm": rates, "psnr_db": _psnr(stven, infos, wanted, wide)}
+        say(f"  {quality}: " + ", ".join(f"{name} {rate:.2f}" for name, rate in rates.items()))
+    return found
+
+
+def _psnr(stven: torch.nn.Module, infos: list[RecordingInfo], quality: str | None, spec: InputSpec
+          ) -> dict[str, float] | None:
+    """Mean PSNR in dB of the copy's clips and of the restored ones against the original; None for it."""
+    if quality is None:
+        return None
+    values = []
+    for info in infos:
+        pair = StoreClips(info, spec.replace(qualities=(quality,), extras=()))
+        for batch in pair.batches(4):
+            with torch.no_grad():
+                restored = stven(batch.extras["degraded"])
+            both = [psnr_db(clip, batch.video, CENTRED_SPAN) for clip in (batch.extras["degraded"], restored)]
+            values += torch.stack(both, 1).tolist()
+    copy, restored_db = np.mean(values, axis=0).tolist()
+    return {"copy": copy, "restored": restored_db}
+
+
+def _main(*words: str) -> None:
+    subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def summary(seeds: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per quality: mean and SD (ddof 1) over seeds of each method's error and of both PSNR."""
+    rows = []
+    for quality in next(iter(seeds.values())):
+        row: dict[str, Any] = {"quality": quality}
+        for name in SHOWN:
+            errors = [one[quality]["mae_bpm"][name] for one in seeds.values()]
+            known = [error for error in errors if error is not None]
+            row[name] = [float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None]
+            row[f"{name}_failed"] = len(errors) - len(known)
+        ratios = [one[quality]["psnr_db"] for one in seeds.values()]
+        for kind in ("copy", "restored"):
+            row[f"psnr_{kind}_db"] = float(np.mean([r[kind] for r in ratios])) if all(ratios) else None
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The summary as CSV text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["quality", *(f"{shown} MAE [bpm]" for shown in SHOWN.values()), "PSNR copy [dB]",
+                     "PSNR restored [dB]"])
+    for row in rows:
+        cells = [f"{row[name][0]:.2f}" + ("" if row[name][1] is None else f" +- {row[name][1]:.2f}")
+                 for name in SHOWN]
+        ratios = [row["psnr_copy_db"], row["psnr_restored_db"]]
+        writer.writerow([row["quality"], *cells, *("" if r is None else f"{r:.2f}" for r in ratios)])
+    return text.getvalue()
+
+
+def figure(rows: list[dict[str, Any]], path: Path) -> None:
+    """Error over bitrate, a panel per codec, as in the paper."""
+    codecs = list(dict.fromkeys(row["quality"].split("_")[0] for row in rows if row["quality"] != ORIGINAL))
+    made = Figure(figsize=(3.2 * len(codecs), 3.0), layout="constrained")
+    panels = np.atleast_1d(made.subplots(1, len(codecs), sharey=True))
+    for panel, codec in zip(panels, codecs, strict=True):
+        mine = sorted((int(row["quality"].split("_")[1]), row) for row in rows
+                      if row["quality"].startswith(f"{codec}_"))
+        for marker, (name, shown) in zip("osD^", SHOWN.items(), strict=True):
+            panel.errorbar(
+                range(len(mine)), [row[name][0] for _, row in mine], [row[name][1] or 0 for _, row in mine],
+                marker=marker, label=shown, capsize=3, lw=1.2, ms=4,
+            )
+        panel.set_xticks(range(len(mine)), [str(kbps) for kbps, _ in mine])
+        panel.set(title=codec, xlabel="asked bitrate [kb/s]")
+    panels[0].set_ylabel("MAE [bpm]")
+    panels[0].set_ylim(bottom=0)
+    panels[-1].legend(fontsize=7)
+    made.savefig(path, dpi=150, metadata={"Software": None})
+
+
+def main() -> int:
+    """Run all seeds and write the result, its table and its figure."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--set", action="append", default=[], dest="overrides",
+                        metavar="STAGE:section.key=value", help="another setting for a stage, or for all")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    args = parser.parse_args()
+    seeds = {}
+    for seed in args.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            say(f"seed {seed}")
+            seeds[str(seed)] = one_seed(seed, Path(folder), args.overrides)
+    rows = summary(seeds)
+    recipes = {stage: load(ROOT / f"params/compressed/{stage}.json", [], []).model_dump(mode="json")["train"]
+               for stage in STAGES}
+    write_json(args.out / "compression.json", {
+        "machine": machine("torch", "av"), "train": recipes, "overrides": args.overrides, "seeds": seeds,
+        "summary": rows,
+    })
+    write_text(args.out / "compression.csv", table(rows))
+    figure(rows, args.out / "compression.png")
+    say(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
