@@ -1,4 +1,4 @@
-"""The command line: run, preprocess, train, evaluate, predict, table, list, doctor, synthesise.
+"""The command line: run, preprocess, train, evaluate, predict, table, audit, list, doctor and more.
 
 Exit codes: 0 done; 1 a fault of ours; 2 wrong use or wrong params; 3 finished, but recordings
 failed and were named; 4 stopped by a named cause, resumable; 130 Ctrl-C and 143 SIGTERM, resumable.
@@ -24,6 +24,8 @@ COMMANDS = {
     "evaluate": "commands.evaluate:evaluate",
     "predict": "commands.predict:predict",
     "table": "commands.table:table",
+    "reproduce": "commands.reproduce:reproduce",
+    "audit": "commands.audit:audit",
     "list": "commands.listing:listing",
     "doctor": "commands.doctor:doctor",
     "synthesise": "commands.synthesise:synthesise",
@@ -39,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     _add_experiment(commands)
     _add_evaluate(commands)
+    _add_reproduce(commands)
     _add_predict(commands)
     _add_others(commands)
     return top
@@ -49,6 +52,7 @@ def _add_experiment(commands: argparse._SubParsersAction) -> None:
         "run": "preprocess what is missing, split, train, evaluate, report",
         "preprocess": "only fill the store",
         "train": "preprocess, split, train; no test recording is read",
+        "audit": "the health of the raw data, recording by recording, before anything is trained",
     }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -61,7 +65,9 @@ def _add_experiment(commands: argparse._SubParsersAction) -> None:
             "--verify", action="append_const", const="preprocessing.verify=true", dest="overrides",
             help="hash whole source files and check every stored file, not only sizes and parts",
         )
-        if name != "preprocess":
+        if name == "audit":
+            command.add_argument("--out", metavar="DIR", help="default: the folder audit in the store")
+        elif name != "preprocess":
             command.add_argument(
                 "--resume", action="store_true", help="insist on continuing an existing run"
             )
@@ -71,8 +77,24 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     text = "score stored waveforms under named protocols; no network is run"
     command = commands.add_parser("evaluate", help=text, description=text)
     command.add_argument("target", help="a run folder or a waveform file")
-    command.add_argument("--protocol", nargs="+", default=["default"], metavar="NAME")
+    command.add_argument("--protocol", nargs="+", default=["default"], metavar="NAME",
+                         help="presets, own ones of the run, or all; several give a table of their shift")
+    command.add_argument("--full", action="store_true", help="also print the further metrics")
     command.add_argument("--out", metavar="DIR", help="default: the target's folder")
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    text = "run every recipe of a published table on your data, then print the table"
+    command = commands.add_parser("reproduce", help=text, description=text)
+    command.add_argument("table", metavar="TABLE", help="a folder of params/tables: ubfc, pure, vipl, cross")
+    command.add_argument("--root", action="append", default=[], metavar="dataset=FOLDER",
+                         help="where a dataset lies; may be repeated")
+    command.add_argument("--only", nargs="+", default=[], metavar="NAME", help="only these recipes")
+    command.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
+    command.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides",
+                         help="override one setting of every recipe; may be repeated")
+    command.add_argument("--published", action="store_true", help="every published row of the test sets")
+    command.add_argument("--out", metavar="DIR", help="default: runs/table_TABLE")
 
 
 def _add_predict(commands: argparse._SubParsersAction) -> None:
@@ -91,6 +113,8 @@ def _add_others(commands: argparse._SubParsersAction) -> None:
     text = "one table over runs, beside published numbers"
     table = commands.add_parser("table", help=text, description=text)
     table.add_argument("runs", nargs="+", metavar="RUN")
+    table.add_argument("--published", action="store_true", help="every published row of the test sets")
+    table.add_argument("--protocol", metavar="NAME", help="one that `evaluate` scored the runs under")
     table.add_argument("--out", metavar="DIR", help="also write table.md, table.csv and table.tex there")
     text = "registered nets, methods, datasets, face finders and protocols"
     listed = commands.add_parser("list", help=text, description=text)
@@ -98,15 +122,18 @@ def _add_others(commands: argparse._SubParsersAction) -> None:
     listed.add_argument("--schema", action="store_true", help="the JSON schema of params.json instead")
     text = "check the environment: versions, one cv2, face mesh, devices, disk"
     commands.add_parser("doctor", help=text, description=text)
-    text = "write synthetic face videos with a known pulse in the layout of UBFC-rPPG DATASET_2"
+    text = "write synthetic face videos with a known pulse, as UBFC-rPPG DATASET_2 or in another set's layout"
     made = commands.add_parser("synthesise", help=text, description=text)
     made.add_argument("out", metavar="DIR")
-    for part, number in {"train": 16, "valid": 4, "test": 8, "hard": 6, "control": 2}.items():
-        made.add_argument(f"--{part}", type=int, default=number, metavar="N", help=f"default: {number}")
-    made.add_argument("--seconds", type=float, default=15.0, help="length of each recording, default: 15")
+    made.add_argument("--seconds", type=float, help="length of each recording, default: 15; with --layout 10")
     made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--codec", choices=["mjpeg", "uncompressed"], default="mjpeg")
+    for part, number in {"train": 16, "valid": 4, "test": 8, "hard": 6, "control": 2}.items():
+        made.add_argument(f"--{part}", type=int, metavar="N", help=f"people of that part, default: {number}")
+    made.add_argument("--codec", choices=["mjpeg", "uncompressed"], help="default: mjpeg")
     made.add_argument("--workers", type=int, help="processes; default: one a core")
+    made.add_argument("--layout", metavar="NAME", help="a small copy of a dataset, see `main.py list`")
+    made.add_argument("--people", type=int, metavar="N", help="with --layout, default: 2")
+    made.add_argument("--defects", nargs="+", metavar="NAME", help="with --layout: what to plant in it")
 
 
 def dispatch(args: argparse.Namespace) -> int:

@@ -24,6 +24,10 @@ def listing(args: argparse.Namespace) -> int:
     for title, registry in {"nets": NETS, "methods": METHODS, "datasets": SOURCES,
                             "face finders": FACE_FINDERS}.items():
         _print(title, registry)
+    say("datasets that are not supported")
+    for name, reason in SOURCES.refused.items():
+        say(f"  {name:22} {reason}")
+    say()
     say("protocols")
     for name in protocols.names():
         say(f"  {name:22} {protocols.describe(name)}")

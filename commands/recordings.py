@@ -34,13 +34,20 @@ def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     infos = {info.key: info for info in load_infos(store, names, exclude)}
     parts = make_split(
         list(infos.values()), config.split, config.run.seed, failed=load_failed(store, names, exclude),
-        excluded=excluded,
+        excluded=excluded, require=("train", "test") if _is_trained(config) else ("test",),
     )
     parts.exclusion_reasons = {info.key: info.reason for info in excluded}
     reasons = {recording_key(name, rec): why for name in names for rec, why in known(name).items()}
     parts.known_defects = {key: reasons[key] for name in parts.parts for key in parts.keys(name)
                            if key in reasons}
     return infos, parts
+
+
+def _is_trained(config: RunConfig) -> bool:
+    """Whether the method has something to train; without, a split needs no training part."""
+    from nets.methods import METHODS
+
+    return bool(METHODS.get(config.method.name).trainable)
 
 
 def keep_split(infos: dict[str, RecordingInfo], parts: Parts, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ class FrameReader(abc.ABC):
     """Frame rate the container states, in Hz: for the record, never for timing."""
     warnings: list[str]
     """What was tolerated while reading; whole after the iteration."""
+    beat: Callable[[], None] = staticmethod(lambda: None)
+    """Called by readers that work for long before their first frame; set by who waits for them."""
 
     def as_bgr(self) -> bool:
         """Ask, before iterating, for BGR frames, where they cost less; whether they will be."""

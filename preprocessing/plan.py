@@ -11,7 +11,8 @@ from preprocessing import defects, freshness, sources
 from preprocessing.extract import ExtractSettings
 from preprocessing.manifest import NAME, Manifest, missing_fields
 from preprocessing.report import DatasetReport
-from preprocessing.sources import RawRecording
+from preprocessing.sources import RawRecording, Source
+from preprocessing.sources.base import ORIGIN_FILE
 from preprocessing.work import Task
 from utils import files, interrupt, runlog
 from utils.errors import UserError
@@ -68,11 +69,13 @@ def make(
 def _recordings(raw_set: RawSet) -> list[RawRecording]:
     """The recordings of a set in natural order; UserError when it is not what params say."""
     try:
-        source = sources.build(raw_set.name, raw_set.root, **raw_set.options)
-    except (KeyError, ValueError) as error:
-        raise UserError(f"data.sets: {error.args[0]}") from None
-    defects.left_out(raw_set)
-    found = sorted(source.recordings(), key=lambda item: files.natural_key(item.recording))
+        source = _built(raw_set)
+        defects.left_out(raw_set)
+        found = sorted(source.recordings(), key=lambda item: files.natural_key(item.recording))
+        notes = source.notes()
+    except OSError as error:
+        place = error.filename or raw_set.root
+        raise UserError(f"data.sets: {raw_set.name}: {place}: {error.strerror or error}") from None
     if not found:
         raise UserError(f"{raw_set.root}: no recordings of {raw_set.name} found")
     known = [item.recording for item in found]
@@ -80,7 +83,28 @@ def _recordings(raw_set: RawSet) -> list[RawRecording]:
         if name not in known:
             hint = did_you_mean(name, known)
             raise UserError(f"data.sets: {raw_set.name} has no recording {name!r} to exclude{hint}")
-    return found
+    for note in notes:
+        runlog.warn(f"{raw_set.name}: {note}")
+    return _with_origin(found, Path(raw_set.root) / ORIGIN_FILE)
+
+
+def _built(raw_set: RawSet) -> Source:
+    """The reader of a set; UserError for options it does not take."""
+    try:
+        return sources.build(raw_set.name, raw_set.root, **raw_set.options)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"data.sets: {error.args[0]}") from None
+
+
+def _with_origin(found: list[RawRecording], path: Path) -> list[RawRecording]:
+    """The recordings with the condition "origin", where the root of their set says that it is made up."""
+    if not path.is_file():
+        return found
+    stated = files.read_json(path, files.FOREIGN_JSON_BYTES)
+    origin = stated.get("origin") if isinstance(stated, dict) else None
+    if not isinstance(origin, str):
+        raise UserError(f'{path}: must hold {{"origin": text}}')
+    return [replace(item, conditions={**item.conditions, "origin": origin}) for item in found]
 
 
 def _refuse_twins(name: str, recordings: list[str]) -> None:

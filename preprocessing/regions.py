@@ -13,9 +13,9 @@ NAMES = ("face", "forehead", "left_cheek", "right_cheek")
 SKIN_SIDE = 64
 """Side of the skin mask in pixels."""
 
-_OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
+OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
          148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
-_HOLES = (
+HOLES = (
     (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
     (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
     (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
@@ -52,8 +52,8 @@ class Regions:
             return
         self._built_from = points.copy()
         corners = np.rint(points).astype(np.int32)
-        oval = self._polygon(corners, _OVAL)
-        for hole in _HOLES:
+        oval = self._polygon(corners, OVAL)
+        for hole in HOLES:
             cv2.fillPoly(oval, [corners[list(hole)]], (0,))
         self._oval = oval
         self._parts = [_bounded(oval), *(_bounded(self._polygon(corners, skin)) for skin in _SKIN)]

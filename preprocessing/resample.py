@@ -18,6 +18,7 @@ _CUT, _HALF_WIDTH = 0.4, 8
 _SHORT_S, _SHORT_SHARE = 1.0, 0.05
 """A label may be shorter than its video by a second or 5 %, whichever is more."""
 _FLAT_S = 2.0
+_MOST_MASKED = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def align(labels: Labels, frame_time_s: Series, method: str, what: str) -> Align
     `method` "timestamps": low-passed below half the frame rate at its own rate (on a uniform grid
     where its stamps are irregular), then interpolated at the frames' times; frames outside its
     span, or between two samples that are far apart, get NaN. "stretch": the samples stretched over
-    the frames, endpoints on endpoints, as rPPG-Toolbox does; no times, no filter. An ECG gives no
+    the frames, endpoints on endpoints, as rPPG-Toolbox does; no times, no filter. Samples that the
+    reader masked (NaN) make the frames beside them NaN; up to half of all may be. An ECG gives no
     pulse (NaN): its heart rate is read from the R peaks of the stored label. UserError, naming
     `what`, for a label that cannot be used.
     """
@@ -47,22 +49,35 @@ def align(labels: Labels, frame_time_s: Series, method: str, what: str) -> Align
     _check_samples(samples, time_s, what)
     time_s, warnings = increasing(time_s, f"{what}: label")
     warnings += _flat_stretches(samples, time_s, what)
+    masked = np.isnan(samples)
+    if masked.any():
+        warnings.append(f"{what}: {int(masked.sum())} of {len(samples)} label samples are missing")
     rate = mean_rate_hz(time_s)
     if labels.kind == "ecg":
         return Aligned(nothing, rate, [*warnings, f"{what}: an ECG has no pulse waveform; pulse is NaN"])
     if method == "stretch":
-        place = np.linspace(0, len(samples) - 1, len(frame_time_s))
-        pulse = np.interp(place, np.arange(len(samples)), samples)
-        return Aligned(pulse.astype(np.float32), rate, warnings + _stretched(time_s, frame_time_s, what))
-    _check_span(time_s, frame_time_s, what)
-    pulse = _interpolated(samples, time_s, frame_time_s)
+        warnings += _stretched(time_s, frame_time_s, what)
+        time_s = np.arange(len(samples), dtype=np.float64)
+        frame_time_s = np.linspace(0, len(samples) - 1, len(frame_time_s))
+        pulse = np.interp(frame_time_s, time_s, _bridged(samples, time_s))
+    else:
+        _check_span(time_s, frame_time_s, what)
+        pulse = _interpolated(_bridged(samples, time_s), time_s, frame_time_s)
     inside = (frame_time_s >= time_s[0]) & (frame_time_s <= time_s[-1])
     gaps = in_gaps(time_s, frame_time_s)
-    for unknown, where in ((~inside, "outside the label's time"), (gaps, "in its gaps")):
+    beside = inside & ~gaps & (np.interp(frame_time_s, time_s, masked.astype(np.float64)) > 0)
+    for unknown, where in ((~inside, "outside the label's time"), (gaps, "in its gaps"),
+                           (beside, "where it is masked")):
         pulse[unknown] = np.nan
         if unknown.any():
             warnings.append(f"{what}: {int(unknown.sum())} frames lie {where}; pulse is NaN there")
     return Aligned(pulse.astype(np.float32), rate, warnings)
+
+
+def _bridged(samples: Series, time_s: Series) -> Series:
+    """The samples with straight lines over what is masked, so that its neighbours can be filtered."""
+    known = ~np.isnan(samples)
+    return samples if known.all() else np.interp(time_s, time_s[known], samples[known])
 
 
 def _interpolated(samples: Series, time_s: Series, frame_time_s: Series) -> Series:
@@ -104,11 +119,13 @@ def _check_samples(samples: Series, time_s: Series, what: str) -> None:
         raise UserError(f"{what}: {len(samples)} label samples but {len(time_s)} label times")
     if len(samples) < 2:
         raise UserError(f"{what}: the label holds {len(samples)} sample(s)")
-    n_bad = int((~np.isfinite(samples)).sum())
+    n_bad, n_masked = int(np.isinf(samples).sum()), int(np.isnan(samples).sum())
     if n_bad:
-        raise UserError(f"{what}: {n_bad} of {len(samples)} label samples are not numbers (NaN or infinite)")
-    if samples.min() == samples.max():
-        raise UserError(f"{what}: the label is constant ({samples[0]:g}); it holds no pulse")
+        raise UserError(f"{what}: {n_bad} of {len(samples)} label samples are infinite")
+    if n_masked > _MOST_MASKED * len(samples):
+        raise UserError(f"{what}: {n_masked} of {len(samples)} label samples are missing (NaN or masked)")
+    if np.nanmin(samples) == np.nanmax(samples):
+        raise UserError(f"{what}: the label is constant ({np.nanmin(samples):g}); it holds no pulse")
 
 
 def _check_span(time_s: Series, frame_time_s: Series, what: str) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["run", "preprocess", "train", "evaluate", "predict", "table", "list", "doctor", "synthesise"]
+COMMANDS = [
+    "run", "preprocess", "train", "evaluate", "predict", "table", "audit", "list", "doctor", "synthesise",
+]
 
 
 def call(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:

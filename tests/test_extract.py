@@ -431,6 +431,22 @@ def test_in_a_gap_of_the_label_the_pulse_is_nan() -> None:
     assert "59 frames lie in its gaps" in found.warnings[0]
 
 
+@pytest.mark.parametrize("method", ["timestamps", "stretch"])
+def test_where_the_label_is_masked_the_pulse_is_nan(method: str) -> None:
+    """Masked samples leave a gap with a warning; the pulse beside it is what it was."""
+    whole = sensor(60, 10.0, 1.0)
+    label = Labels(kind="ppg", samples=whole.samples.copy(), time_s=whole.time_s)
+    label.samples[240:300] = np.nan
+    label.samples[400] = np.nan
+    frame_time_s = np.linspace(0, whole.time_s[-1], 300)
+    found, expected = (align(item, frame_time_s, method, "r") for item in (label, whole))
+    unknown = np.isnan(found.pulse)
+    assert unknown[120:150].all() and unknown[200:201].all() and unknown.sum() <= 33
+    away = ~unknown & (np.abs(frame_time_s - 4.5) > 1.5) & (np.abs(frame_time_s - 6.68) > 1)
+    np.testing.assert_allclose(found.pulse[away], expected.pulse[away], atol=0.02)
+    assert f"{int(unknown.sum())} frames lie where it is masked" in found.warnings[-1]
+
+
 def test_a_label_shorter_than_the_video_is_refused() -> None:
     """A label that leaves out more than a second and 5 % of the video is an error with both lengths."""
     with pytest.raises(UserError, match=r"r: the label covers 8\.\d s of the video's 10\.0 s"):
@@ -446,11 +462,12 @@ def test_stretching_puts_ends_on_ends() -> None:
 
 
 @pytest.mark.parametrize("samples, message", [
-    ([0.0, np.nan, 1.0, 2.0], "1 of 4 label samples are not numbers"),
+    ([0.0, np.nan, np.nan, np.nan], "3 of 4 label samples are missing"),
+    ([0.0, np.inf, 1.0, 2.0], "1 of 4 label samples are infinite"),
     ([1.0, 1.0, 1.0, 1.0], "the label is constant"), ([1.0], "holds 1 sample"),
 ])
 def test_unusable_labels_are_named(samples: list[float], message: str) -> None:
-    """NaN, constant and single-sample labels are errors that name the recording."""
+    """Labels mostly of NaN, infinite, constant and single-sample ones are errors that name the recording."""
     label = Labels(kind="ppg", samples=np.array(samples), time_s=np.arange(len(samples)) / 2)
     with pytest.raises(UserError, match=f"r: .*{message}"):
         align(label, np.arange(4) / 2, "timestamps", "r")

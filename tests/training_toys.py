@@ -157,7 +157,8 @@ def train(
     checkpoints = None if folder is None else Checkpoints(folder, {"net": "tiny"})
     log = log or (Path("/dev/null") if folder is None else folder.parent / "log.jsonl")
     result = fit(method, updater, batches, settings=section, device="cpu", checkpoints=checkpoints,
-                 log=RunLog(log), every=3, progress=False, validate=validate, **options)
+                 log=RunLog(log), every=3, progress=False,
+                 validate=None if validate is None else lambda epoch: validate(), **options)
     return result, method
 
 

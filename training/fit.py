@@ -25,7 +25,7 @@ from utils.runlog import Progress, RunLog, say, warn
 from utils.seeding import rng_state, set_rng_state
 from utils.settings import Train
 
-Validate = Callable[[], dict[str, float]]
+Validate = Callable[[int], dict[str, float]]
 Rank = tuple[int, float]
 
 
@@ -74,9 +74,9 @@ def fit(
 ) -> FitResult:
     """Train `method` until its epochs are done, going on from the latest checkpoint where there is one.
 
-    checkpoints: None keeps nothing. validate: metrics by name, lower is better; called with the method
-    in evaluation mode, without gradients. every: batches between two log lines. Raises Interrupted
-    (state saved), NonFinite, and Stopped for a full disk or memory; all can be resumed.
+    checkpoints: None keeps nothing. validate: of an epoch, counted from 1, metrics by name, lower is better;
+    called with the method in evaluation mode, without gradients. every: batches between two log lines.
+    Raises Interrupted (state saved), NonFinite, and Stopped for a full disk or memory; all can be resumed.
     """
     loop = _Loop(method, updater, batches, settings, torch.device(device), checkpoints, log, every,
                  progress, validate, tracker or NullTracker())
@@ -221,7 +221,7 @@ class _Loop:
         try:
             interrupt.check()
             with torch.no_grad(), memory_advice(f"validation after epoch {number}"):
-                metrics = self.validate()
+                metrics = self.validate(number)
         except Interrupted:
             self._save(before)
             raise

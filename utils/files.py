@@ -15,7 +15,7 @@ from typing import Any
 
 from utils.errors import Stopped, UserError
 
-MAX_JSON_BYTES = 50_000_000
+MAX_JSON_BYTES, FOREIGN_JSON_BYTES = 50_000_000, 12_000_000
 MIB = 1 << 20
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
@@ -85,11 +85,14 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON strictly; UserError names the file and what is wrong with it."""
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read JSON strictly; UserError names the file and what is wrong with it.
+
+    max_bytes: files from anywhere get less, as a file of brackets takes 25 times its size in memory.
+    """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise UserError(f"{path}: larger than {MAX_JSON_BYTES // 10**6} MB, not read")
+        if path.stat().st_size > max_bytes:
+            raise UserError(f"{path}: larger than {max_bytes // 10**6} MB, not read")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
@@ -105,7 +108,7 @@ def parse_json(text: str, origin: str) -> Any:
         seen: dict[str, Any] = {}
         for key, value in pairs:
             if key in seen:
-                raise UserError(f'{origin}: key "{key}" appears twice')
+                raise UserError(f'{origin}: key "{key[:80]}" appears twice')
             seen[key] = value
         return seen
 
@@ -118,6 +121,8 @@ def parse_json(text: str, origin: str) -> Any:
         raise UserError(f"{origin} line {error.lineno} column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise UserError(f"{origin}: nested too deeply") from None
+    except ValueError:
+        raise UserError(f"{origin}: a number of thousands of digits, not read") from None
 
 
 def digest(value: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from utils.errors import UserError
 
 BOMB_BYTES = 4 << 30
 BOMB_RATIO = 1000
+MAX_CHUNK_BYTES = 64 << 20
+"""A chunk is unpacked as a whole, however little of it is asked for."""
+_DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+"""What h5py raises for a file whose parts contradict each other."""
 _KNOWN_FILTERS = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
     h5py.h5z.FILTER_SHUFFLE: "shuffle",
@@ -51,7 +57,8 @@ def _reason(path: Path, error: OSError) -> str:
 
 def group(parent: h5py.Group, path: str) -> h5py.Group:
     """The group at `path`, reached over hard links only; UserError otherwise."""
-    found = _follow(parent, path)
+    with _named(_place(parent, path)):
+        found = _follow(parent, path)
     if not isinstance(found, h5py.Group):
         raise UserError(f"{_place(parent, path)}: not a group")
     return found
@@ -62,9 +69,32 @@ def dataset(parent: h5py.Group, path: str) -> h5py.Dataset:
 
     Refused with UserError: a missing part, external and soft links at any part of the path,
     external storage, virtual datasets, filters other than gzip, shuffle and fletcher32, types that
-    are not numbers, and a shape over 4 GiB that is over 1000 times what is stored.
+    are not numbers, a shape over 4 GiB that is over 1000 times what is stored, and chunks over 64 MiB.
     """
-    found, place = _follow(parent, path), _place(parent, path)
+    place = _place(parent, path)
+    with _named(place):
+        return _checked(_follow(parent, path), place)
+
+
+def attribute(parent: h5py.Group, name: str) -> Any:
+    """The attribute `name` of a group; None where it is not there, or damaged."""
+    try:
+        return parent.attrs.get(name)
+    except _DAMAGED:
+        return None
+
+
+@contextlib.contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Errors of h5py over a damaged file become UserError with the place."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise UserError(f"{place}: cannot be read, the file is damaged ({error})") from None
+
+
+def _checked(found: Any, place: str) -> h5py.Dataset:
+    """The object itself, when it is a dataset as `dataset` accepts it."""
     if not isinstance(found, h5py.Dataset):
         raise UserError(f"{place}: not a dataset")
     creation = found.id.get_create_plist()
@@ -130,6 +160,9 @@ def _file_name(parent: h5py.Group) -> str:
 
 
 def _refuse_bomb(found: h5py.Dataset, place: str) -> None:
+    chunk_bytes = math.prod(found.chunks or (0,)) * found.dtype.itemsize
+    if chunk_bytes > MAX_CHUNK_BYTES:
+        raise UserError(f"{place}: lies in pieces of {chunk_bytes:,} bytes, not read; save it anew")
     claimed = math.prod(found.shape or (0,)) * found.dtype.itemsize
     stored = found.id.get_storage_size()
     if claimed > BOMB_BYTES and claimed > BOMB_RATIO * stored:
@@ -213,7 +246,5 @@ class SafeFile(io.RawIOBase):
 def read_array(parent: h5py.Group, path: str) -> np.ndarray:
     """The whole of a small checked dataset, any shape; UserError as `dataset` raises it."""
     found = dataset(parent, path)
-    try:
+    with _named(_place(parent, path)):
         return found[()]
-    except OSError as error:
-        raise UserError(f"{_place(parent, path)}: cannot be read ({error})") from None

@@ -26,6 +26,8 @@ class Registry:
         """`kind` is the word used in messages, for example "net"."""
         self.kind = kind
         self._entries: dict[str, type] = {}
+        self.refused: dict[str, str] = {}
+        """Names that are known and not supported, each with the reason."""
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator. A second class under one name is an error naming both modules."""
@@ -54,6 +56,8 @@ class Registry:
 
     def unknown(self, name: str) -> str:
         """The message for a name nobody registered."""
+        if name in self.refused:
+            return f"{self.kind} {name!r} is not supported: {self.refused[name]}"
         hint = did_you_mean(name, self.names())
         return f"unknown {self.kind} {name!r}{hint}  known: {', '.join(self.names())}"
 

@@ -14,9 +14,15 @@ from preprocessing.frames import Frame, FrameReader, Series
 from utils.files import safe_name
 from utils.registry import Registry
 
-__all__ = ["SOURCES", "Frame", "FrameReader", "LabelKind", "Labels", "RawRecording", "Series", "Source"]
+__all__ = [
+    "ORIGIN_FILE", "SOURCES", "Frame", "FrameReader", "LabelKind", "Labels", "RawRecording", "Series",
+    "Source",
+]
 
 SOURCES = Registry("dataset")
+
+ORIGIN_FILE = ".origin.json"
+"""In the root of a set that only has a dataset's layout: {"origin": "synthetic"}, say."""
 
 LabelKind = Literal["ppg", "ecg", "bp", "none"]
 
@@ -35,7 +41,7 @@ class Labels:
 
     kind: LabelKind = "none"
     samples: Series = field(default_factory=_empty)
-    """(N,) in the unit of the sensor; rises at systole."""
+    """(N,) in the unit of the sensor; rises at systole; NaN where the reader masked it."""
     time_s: Series = field(default_factory=_empty)
     """(N,) times of the samples."""
     hr_bpm: Series = field(default_factory=_empty)
@@ -47,6 +53,13 @@ class Labels:
     frame_time_s: Series | None = None
     """(T,) times of the frames as the dataset states them; None: the container's own stamps."""
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse rates and respiration without a time each: a fault of the reader."""
+        for name in ("hr", "resp"):
+            values, times = getattr(self, "hr_bpm" if name == "hr" else name), getattr(self, f"{name}_time_s")
+            if len(values) != len(times):
+                raise ValueError(f"{name}: {len(values)} values at {len(times)} times")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +106,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def recordings(self) -> list[RawRecording]:
         """All recordings in natural order of their ids."""
+
+    def notes(self) -> list[str]:
+        """What is odd about this copy as a whole, a sentence each: recordings that are not in it."""
+        return []
 
     def __iter__(self) -> Iterator[RawRecording]:
         return iter(self.recordings())

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Series, Source
+from preprocessing.sources.text import device_rate, numbers, read_text
 from preprocessing.times import increasing
 from preprocessing.video import VideoReader
 from utils.errors import UserError
-from utils.files import natural_key, read_json
+from utils.files import FOREIGN_JSON_BYTES, natural_key, read_json
 
 _SUBJECT = re.compile(r"subject\d+")
 _LINES = ("pulse", "heart rate", "time")
-_LOWEST_RATE_BPM = 5.0
 _TABLE_RATE_HZ = 30.0
 
 TimeBase = Literal["timestamps", "assume_30fps"]
@@ -89,7 +89,7 @@ class UbfcRecording(RawRecording):
         time_s, warnings = increasing(time_s, str(path))
         if self.time_base == "assume_30fps":
             time_s = np.arange(len(time_s)) / _TABLE_RATE_HZ
-        rate_bpm, missing = _device_rate(rate_bpm, path)
+        rate_bpm, missing = device_rate(rate_bpm, path.name)
         has_label = not np.isnan(pulse).all()
         if has_label and not np.isfinite(pulse).all():
             n_bad = int((~np.isfinite(pulse)).sum())
@@ -103,17 +103,11 @@ class UbfcRecording(RawRecording):
 
 def _read_lines(path: Path) -> list[Series]:
     """The three lines as arrays of one length."""
-    try:
-        lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; every subject needs a ground_truth.txt") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file") from None
-    if not lines:
-        raise UserError(f"{path}: the ground truth is empty")
+    text = read_text(path, "every subject needs a ground_truth.txt")
+    lines = [line.split() for line in text.splitlines() if line.strip()]
     if len(lines) != len(_LINES):
         raise UserError(f"{path}: {len(lines)} lines; three are needed: {', '.join(_LINES)}")
-    values = [_numbers(words, f"{path} line {i} ({_LINES[i - 1]})") for i, words in enumerate(lines, 1)]
+    values = [numbers(words, f"{path} line {i} ({_LINES[i - 1]})") for i, words in enumerate(lines, 1)]
     lengths = [len(series) for series in values]
     if len(set(lengths)) > 1:
         counted = ", ".join(f"{name} {n}" for name, n in zip(_LINES, lengths, strict=True))
@@ -121,36 +115,11 @@ def _read_lines(path: Path) -> list[Series]:
     return values
 
 
-def _numbers(words: list[str], where: str) -> Series:
-    try:
-        return np.array([float(word) for word in words])
-    except ValueError:
-        wrong = next(word for word in words if not _is_number(word))
-        raise UserError(f"{where}: {wrong[:40]!r} is not a number") from None
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _device_rate(rate_bpm: Series, path: Path) -> tuple[Series, list[str]]:
-    """Rates below 5 bpm are the meter's dropouts (subjects 11, 18, 20 and 24): NaN, and a warning."""
-    dropped = ~(rate_bpm >= _LOWEST_RATE_BPM)
-    if not dropped.any():
-        return rate_bpm, []
-    text = f"{path.name}: {int(dropped.sum())} of {len(rate_bpm)} device heart rates are missing"
-    return np.where(dropped, np.nan, rate_bpm), [text]
-
-
 def _conditions(path: Path) -> dict[str, str]:
     """Conditions that a made dataset states beside its ground truth; UBFC itself has none."""
     if not path.is_file():
         return {}
-    stated = read_json(path)
+    stated = read_json(path, FOREIGN_JSON_BYTES)
     found = stated.get("conditions") if isinstance(stated, dict) else None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise UserError(f'{path}: must hold {{"conditions": {{name: text}}}}')

@@ -208,17 +208,17 @@ def make_course(subject: Subject, time_s: Array, wave: Array, breath: Array, rng
 
 
 def render(
-    layers: Layers, course: Course, noise: float, rng: np.random.Generator
+    layers: Layers, course: Course, noise: float, rng: np.random.Generator, side: int = SIDE
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yield each frame, uint8 (SIDE, SIDE, 3) BGR. The skin darkens where the pulse is high.
+    """Yield each frame, uint8 (side, side, 3) BGR. The skin darkens where the pulse is high.
 
     Noise is added before rounding: a pulse below one grey level survives only so.
     """
-    shade = _shade(rng)
-    grains = noise * rng.standard_normal((2, SIDE + _NOISE_MARGIN, SIDE + _NOISE_MARGIN, 3), np.float32)
+    shade = _shade(rng, side)
+    grains = noise * rng.standard_normal((2, side + _NOISE_MARGIN, side + _NOISE_MARGIN, 3), np.float32)
     places = rng.integers(0, [2, _NOISE_MARGIN, _NOISE_MARGIN], (len(course.pulse), 3))
-    half = (SIDE - 1) / 2
-    lit = np.empty((SIDE, SIDE * 3), np.float32)
+    half = (side - 1) / 2
+    lit = np.empty((side, side * 3), np.float32)
     for t, (k, row, column) in enumerate(places):
         scene = cv2.scaleAdd(layers.carried, -float(course.pulse[t]), layers.still)
         cos, sin = np.cos(course.angle_rad[t]) / course.zoom[t], np.sin(course.angle_rad[t]) / course.zoom[t]
@@ -226,20 +226,20 @@ def render(
         cx, cy = layers.centre
         back = np.array([[cos, -sin, cx - cos * x + sin * y], [sin, cos, cy - sin * x - cos * y]])
         picture = cv2.warpAffine(
-            scene, back, (SIDE, SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            scene, back, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        np.multiply(shade, np.tile(course.light[t].astype(np.float32), SIDE), out=lit)
-        lit *= picture.reshape(SIDE, SIDE * 3)
-        grain = np.ascontiguousarray(grains[k, row : row + SIDE, column : column + SIDE])
-        frame = np.empty((SIDE, SIDE, 3), np.uint8)
-        cv2.add(lit.reshape(SIDE, SIDE, 3), grain, dst=frame, dtype=cv2.CV_8U)  # rounds and saturates
+        np.multiply(shade, np.tile(course.light[t].astype(np.float32), side), out=lit)
+        lit *= picture.reshape(side, side * 3)
+        grain = np.ascontiguousarray(grains[k, row : row + side, column : column + side])
+        frame = np.empty((side, side, 3), np.uint8)
+        cv2.add(lit.reshape(side, side, 3), grain, dst=frame, dtype=cv2.CV_8U)  # rounds and saturates
         yield frame
 
 
-def _shade(rng: np.random.Generator) -> Picture:
-    """The fall of light over the picture (SIDE, 3 SIDE): a head that moves changes its brightness."""
+def _shade(rng: np.random.Generator, side: int) -> Picture:
+    """The fall of light over the picture (side, 3 side): a head that moves changes its brightness."""
     across, down = rng.uniform(-0.15, 0.15, 2)
-    place = np.linspace(-0.5, 0.5, SIDE)
+    place = np.linspace(-0.5, 0.5, side)
     field = 1 + across * place[None, :] + down * place[:, None]
     return np.repeat(field, 3, axis=1).astype(np.float32)
