@@ -1,12 +1,17 @@
 # make run: install, make the demonstration data, train, evaluate, report.
 # make test: install and run the tests. PYTHON chooses the interpreter (3.11 or 3.12);
 # PIP_ARGS is handed to pip, for example an index with CPU builds of torch.
+# make table-ubfc UBFC=/data/UBFC-rPPG/DATASET_2: run the recipes of params/tables/ubfc and print their table
+# beside the published numbers; also table-pure PURE=..., table-vipl VIPL=..., table-cross UBFC=... PURE=....
+# ARGS is handed on, for example ARGS="--seeds 0 1 2".
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
 DEMO := data/demo
 
-.PHONY: setup run test test-all lint bench clean
+TABLES := table-ubfc table-pure table-vipl table-cross
+
+.PHONY: setup run test test-all lint bench clean $(TABLES)
 
 setup: .venv/.installed
 
@@ -20,6 +25,10 @@ setup: .venv/.installed
 run: setup
 	@$(BIN)/python main.py synthesise $(DEMO)
 	@$(BIN)/python main.py run
+
+$(TABLES): table-%: setup
+	@$(BIN)/python main.py reproduce $* $(if $(UBFC),--root ubfc_rppg_2="$(UBFC)") \
+	  $(if $(PURE),--root pure="$(PURE)") $(if $(VIPL),--root vipl_hr="$(VIPL)") $(ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow"

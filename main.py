@@ -79,6 +79,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument("target", help="a run folder or a waveform file")
     command.add_argument("--protocol", nargs="+", default=["default"], metavar="NAME",
                          help="presets, own ones of the run, or all; several give a table of their shift")
+    command.add_argument("--report", action="store_true", help="renew the run's report.html as well")
     command.add_argument("--full", action="store_true", help="also print the further metrics")
     command.add_argument("--out", metavar="DIR", help="default: the target's folder")
 

@@ -38,6 +38,26 @@ def set_threads(wanted: int | None) -> int:
     return threads
 
 
+EARLIER = "before:"
+
+
+def earlier_folder(run: Path, name: str) -> Path:
+    """Where an earlier training (run.before) of a run lies."""
+    return run / "before" / name
+
+
+def resolved(config: RunConfig, run: Path) -> RunConfig:
+    """The config with every `before:<name>` of its net replaced by that folder of the run."""
+
+    def place(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith(EARLIER):
+            return str(earlier_folder(run, value.removeprefix(EARLIER)))
+        return {key: place(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+    changed = {"options": place(config.net.options), "init_from": place(config.net.init_from)}
+    return config.model_copy(update={"net": config.net.model_copy(update=changed)})
+
+
 def build_method(config: RunConfig) -> Method:
     """The method with its net, at the clip length and size that were asked for."""
     net: Any = nets.build(config.net.name, **config.net.options)
@@ -85,7 +105,7 @@ def trained_method(run: Path) -> tuple[Method, RunConfig]:
         raise UserError(f"{run}: not a run folder (no params.json)")
     config = validate(read_json(path), str(path))
     without_start = config.model_copy(update={"net": config.net.model_copy(update={"init_from": None})})
-    method = build_method(without_start)
+    method = build_method(resolved(without_start, run))
     if method.trainable:
         method.load_state_dict(read_checkpoint(run / "checkpoints" / "best.pt")["method"])
     return method.eval(), config

@@ -80,7 +80,8 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
         if evaluate:
             run_folder.finish(split=parts.hash, failed=sorted(report.failed))
             if not config.run.save_model:  # last: a run killed in between could not go on without them
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+                for kept in (folder / "checkpoints", *folder.glob("before/*/checkpoints")):
+                    shutil.rmtree(kept, ignore_errors=True)
     report.raise_if_failed(config.preprocessing.allow_failed)
     return 0
 
@@ -89,11 +90,14 @@ def _learn_and_test(
     stage: Stage, infos: dict[str, RecordingInfo], parts: Parts, evaluate: bool
 ) -> None:
     """The stages that need torch."""
+    from commands.building import resolved
+    from commands.earlier import learn_earlier
     from commands.learning import learn
     from commands.testing import test
 
     with stage.timed("training"):
-        method = learn(stage.config, stage.folder, stage.log, infos, parts)
+        learn_earlier(stage.config, stage.folder, infos, parts)
+        method = learn(resolved(stage.config, stage.folder), stage.folder, stage.log, infos, parts)
     if evaluate:
         with stage.timed("evaluation"):
             test(stage.config, stage.folder, method, infos, parts)

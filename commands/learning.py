@@ -24,16 +24,20 @@ from training.updater import Updater, resolve_amp
 from utils.allocator import keep_freed_memory
 from utils.contracts import InputSpec
 from utils.errors import UserError
-from utils.files import write_json, write_text
+from utils.files import parse_json, write_json, write_text
 from utils.runlog import RunLog, say, warn
 from utils.seeding import seed_everything
 from utils.settings import RunConfig, Train
 
 Infos = dict[str, RecordingInfo]
+GENOTYPE = "genotype.json"
 
 
 def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Parts) -> Method:
-    """Train (or continue to); returns the method in eval mode with the weights chosen on validation."""
+    """Train (or continue to); returns the method in eval mode with the weights chosen on validation.
+
+    config: without references to earlier trainings, see `building.resolved`.
+    """
     device, settings, method = prepare(config)
     facts = environment(device, torch.get_num_threads(), settings.amp, config)
     write_json(folder / "environment.json", facts)
@@ -56,8 +60,20 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
     finally:
         tracker.finish()
     say(f"trained {result.epochs} epochs; best epoch {result.best_epoch}")
+    keep_artifacts(method, folder, config.logging.figures)
     method.load_state_dict(read_checkpoint(folder / "checkpoints" / "best.pt")["method"])
     return method.eval()
+
+
+def keep_artifacts(method: Method, folder: Path, figures: bool) -> None:
+    """Write what a method made beside its weights, as it is after the last epoch."""
+    made = method.artifacts()
+    for name, text in made.items():
+        write_text(folder / name, text)
+    if GENOTYPE in made and figures:
+        from evaluation.figures.cells import write_cells  # matplotlib only where it draws
+
+        write_cells(folder / "figures" / "cells.png", parse_json(made[GENOTYPE], GENOTYPE))
 
 
 def prepare(config: RunConfig) -> tuple[torch.device, Train, Method]:

@@ -19,10 +19,40 @@ def load_config(path: str, overrides: list[str]) -> RunConfig:
 
 def check_names(raw: dict[str, Any]) -> list[Problem]:
     """Problems of everything that is chosen by name, and of the options it is given."""
-    problems = _check_net(raw) + _check_data(raw) + _check_evaluation(raw)
+    problems = _check_data(raw) + _check_evaluation(raw)
+    names: list[str] = []
+    stages = _dict(raw, "run").get("before", [])
+    for index, stage in enumerate(stages if isinstance(stages, list) else []):
+        if isinstance(stage, dict):
+            found = _check_training(stage, names)
+            problems += [(f"run.before.{index}.{path}", text) for path, text in found]
+            names.append(str(stage.get("name")))
+    return problems + _check_training(raw, names)
+
+
+def _check_training(raw: dict[str, Any], earlier: list[str]) -> list[Problem]:
+    """Problems of a net, its method and its loop; `earlier`: names of the trainings before it."""
     from training.optim import check_train
 
-    return problems + check_train(_dict(raw, "train"))
+    problems = _check_net(raw) + check_train(_dict(raw, "train"))
+    if isinstance(raw.get("name"), str) and raw["name"] in earlier:
+        problems.append(("name", f"{raw['name']!r} stands there twice"))
+    net, known = _dict(raw, "net"), ", ".join(earlier) or "none"
+    return problems + [
+        (f"net.{path}", f"{name!r} is no earlier training; run.before has {known}")
+        for path, name in _references(net) if name not in earlier
+    ]
+
+
+def _references(net: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where a net section refers to earlier trainings, as (path, name)."""
+    from commands.building import EARLIER
+
+    values = {f"options.{key}": value for key, value in _dict(net, "options").items()}
+    values |= {f"init_from.{key}": value for key, value in _dict(net, "init_from").items()}
+    values["init_from"] = net.get("init_from")
+    return [(path, value.removeprefix(EARLIER)) for path, value in values.items()
+            if isinstance(value, str) and value.startswith(EARLIER)]
 
 
 def _dict(raw: dict[str, Any], key: str) -> dict[str, Any]:
@@ -52,6 +82,8 @@ def _check_net(raw: dict[str, Any]) -> list[Problem]:
     if METHODS.get(method["name"]).reads_gradients and _dict(raw, "train").get("amp") == "fp16":
         problems.append(("train.amp", f"method {method['name']!r} reads gradients and cannot run with fp16, "
                          "which scales them; use bf16 or off"))
+    if any(path.startswith("options") for path, _ in _references(net)):
+        return problems  # what it is built from is not there yet
     return problems + _check_input(net, method)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from commands.attention import write_attention
 from commands.building import classical_methods
 from dataset.index import RecordingInfo, mean_rate_bpm
 from dataset.reader import StoreClips
 from dataset.split import Parts
-from evaluation import protocols
+from evaluation import protocols, vital_signs
 from evaluation.infer import infer
 from evaluation.report import write_report
-from evaluation.table import metrics_markdown
+from evaluation.table import main_markdown, metrics_markdown
 from evaluation.waveforms import RecordingWaveform, read_waveforms, write_waveforms
 from nets.methods.base import Method
 from utils.files import write_json, write_text
@@ -29,10 +30,10 @@ def test(
         "constant_bpm": train_rate, "net": config.net.name, "split": parts.hash,
     })
     metrics = score_run(config, folder, parts)
-    table = metrics_markdown(metrics)
-    write_text(folder / "table.md", table + "\n")
-    say(table)
+    write_text(folder / "table.md", metrics_markdown(metrics) + "\n")
+    say(main_markdown(metrics))
     if config.logging.figures:
+        write_attention(folder, method, config.net.name, parts.select(infos.values(), "test"))
         write_report(folder)
     say(f"results: {folder} (report.html, table.md, metrics.json)")
 
@@ -56,12 +57,15 @@ def score_run(config: RunConfig, folder: Path, parts: Parts) -> dict:
     """Score the stored waveforms under the run's protocol; writes metrics.json and windows.csv."""
     waveforms, attributes = read_waveforms(folder / "waveforms.h5")
     protocol = protocols.get(config.evaluation.protocol, config.evaluation.protocols)
+    missing = {name: parts.parts[name].missing for name in parts.test_names()}
     metrics = protocols.score(
         waveforms, protocol, window_s=config.evaluation.window_s,
         bootstrap=config.evaluation.bootstrap, seed=config.run.seed,
-        constant_bpm=attributes.get("constant_bpm"),
-        missing={name: parts.parts[name].missing for name in parts.test_names()},
+        constant_bpm=attributes.get("constant_bpm"), missing=missing,
     )
+    if config.evaluation.vital_signs:
+        vital_signs.attach(metrics, vital_signs.by_part(
+            waveforms, config.evaluation.vital_signs_preset, missing=missing))
     rows = metrics.pop("windows")
     protocols.write_windows(folder / "windows.csv", rows)
     metrics["split"] = parts.about()

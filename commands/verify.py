@@ -19,6 +19,8 @@ def verify(config: RunConfig) -> int:
     """Repeat the training `run.verify` times; writes `<run.name>.verify.json` beside the runs."""
     if config.train.epochs == 0:
         raise UserError("run.verify repeats a training, and train.epochs is 0")
+    if config.run.before:
+        raise UserError("run.verify repeats one training: leave run.before empty")
     with interrupt.listening():
         report = fill(config)
         infos, parts = divide(config)

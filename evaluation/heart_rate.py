@@ -1,4 +1,4 @@
-"""From waveform to heart rate: grid, windows, filter, spectrum and peak, as a protocol says."""
+"""From waveform to heart rate: windows, detrending, filter, spectrum and peak, as a protocol says."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft as sfft
 from scipy import signal as ss
 
 from evaluation.presets import Protocol
-from utils.signal import bandpass, detrend, parabolic_peak, power_spectrum, strength_at
+from evaluation.spectrum import interval_rates, peak_rates, spectrum
+from utils.signal import bandpass, detrend, strength_at
 
 Array = NDArray[np.float64]
 FLAT = 1e-6
@@ -37,69 +37,97 @@ def estimate(signals: Array, fs: float, protocol: Protocol) -> Estimates:
 
     A waveform that is not finite, constant, or empty in the band gets the rate NaN and a reason.
     """
-    failed = [_raw_fault(row) for row in signals]
+    failed = raw_faults(signals)
     sound = np.where(np.array([bool(text) for text in failed])[:, None], 0.0, signals)
     filtered = prepare(sound, fs, protocol)
-    for index, row in enumerate(filtered):
-        if not failed[index] and row.std() <= FLAT * np.abs(sound[index] - sound[index].mean()).max():
-            failed[index] = "nothing is left of the waveform in the band"
-    frequency, power = spectrum(filtered, fs, protocol)
-    rates = np.array([
-        np.nan if text else peak_bpm(frequency, row, protocol)
-        for text, row in zip(failed, power, strict=True)
-    ])
+    spread = np.abs(sound - sound.mean(axis=1, keepdims=True)).max(axis=1)
+    for index in np.flatnonzero(filtered.std(axis=1) <= FLAT * spread).tolist():
+        failed[index] = failed[index] or "nothing is left of the waveform in the band"
+    if protocol.standardise:
+        spread = filtered.std(axis=1, keepdims=True)
+        filtered = (filtered - filtered.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
+    frequency, power, rates = _rates(filtered, fs, protocol)
+    rates[[index for index, text in enumerate(failed) if text]] = np.nan
     for index in np.flatnonzero(np.isnan(rates)).tolist():
-        failed[index] = failed[index] or "no spectral bin in the band: the window is too short"
+        failed[index] = failed[index] or "no spectral peak in the band: the window is too short"
     return Estimates(filtered, frequency, power, rates, failed)
 
 
-def _raw_fault(row: Array) -> str:
-    """Why a waveform cannot be scored at all; empty when it can."""
-    bad = int((~np.isfinite(row)).sum())
-    if bad:
-        return f"{bad} of {len(row)} samples are not finite"
-    return "the waveform is constant" if np.ptp(row) == 0 else ""
+def raw_faults(signals: Array) -> list[str]:
+    """Why each waveform of (K, n) cannot be scored at all; empty where it can."""
+    n = signals.shape[-1]
+    bad = (~np.isfinite(signals)).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        constant = signals.max(axis=-1) == signals.min(axis=-1)
+    return [
+        f"{count} of {n} samples are not finite" if count else "the waveform is constant" if flat else ""
+        for count, flat in zip(bad.tolist(), constant.tolist(), strict=True)
+    ]
 
 
 def prepare(signals: Array, fs: float, protocol: Protocol) -> Array:
-    """Detrended and band-passed waveforms: (K, n) -> (K, n)."""
-    x = signals
-    if protocol.detrend is not None:
-        fixed = protocol.detrend_at == "any_rate"
-        x = detrend(x, protocol.detrend if fixed else strength_at(protocol.detrend, fs))
-    if protocol.filter == "none":
+    """Detrended and filtered waveforms: (K, n) -> (K, n)."""
+    x = _filtered(_detrended(signals, fs, protocol), fs, protocol)
+    return np.array(x) if x is signals else x
+
+
+def _detrended(x: Array, fs: float, protocol: Protocol) -> Array:
+    """Without the smoothness-priors trend, whole or block by block."""
+    if protocol.detrend is None:
         return x
-    return bandpass(x, fs, protocol.filter_low_hz, protocol.filter_high_hz, protocol.filter_order)
+    fixed = protocol.detrend_at == "any_rate"
+    strength = protocol.detrend if fixed else strength_at(protocol.detrend, fs)
+    step = protocol.detrend_block or x.shape[-1]
+    blocks = [detrend(x[:, start : start + step], strength) for start in range(0, x.shape[-1], step)]
+    return np.concatenate(blocks, axis=-1)
 
 
-def spectrum(filtered: Array, fs: float, protocol: Protocol) -> tuple[Array, Array]:
-    """One-sided power spectrum (K, F) and its frequencies in Hz (F,), up to a common factor."""
-    if protocol.bin_bpm is not None:
-        return power_spectrum(filtered, fs, protocol.spectrum_window, protocol.bin_bpm / 60)
-    n = filtered.shape[-1]
-    n_fft = 1 << (n - 1).bit_length()
-    tapered = filtered * ss.get_window(protocol.spectrum_window, n)
-    power: Array = np.abs(sfft.rfft(tapered, n_fft, axis=-1)) ** 2
-    power[:, 1:-1] *= 2
-    frequency: Array = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float64)
-    return frequency, power
+def _filtered(x: Array, fs: float, protocol: Protocol) -> Array:
+    """Band-passed along time as `filter` says."""
+    low, high = protocol.filter_low_hz, protocol.filter_high_hz
+    if protocol.filter == "none" or low is None or high is None:
+        return x
+    if protocol.filter == "fir_hamming":
+        return _fir(x, fs, protocol, low, min(high, 0.499 * fs))
+    order = protocol.filter_order or 1
+    if protocol.filter_passes == "zero_phase":
+        return bandpass(x, fs, low, high, order)
+    sections = ss.butter(order, [low, min(high, 0.499 * fs)], "bandpass", fs=fs, output="sos")
+    forward: Array = ss.sosfilt(sections, x, axis=-1)
+    return forward
 
 
-def peak_bpm(frequency_hz: Array, power: Array, protocol: Protocol) -> float:
-    """Rate of the highest spectral peak in the protocol's band; NaN when no bin lies in it."""
-    inside = np.flatnonzero(
-        (frequency_hz >= protocol.peak_low_hz) & (frequency_hz <= protocol.peak_high_hz)
-    )
-    if not len(inside):
-        return float("nan")
-    index = int(inside[np.argmax(power[inside])])
-    if protocol.peak == "argmax":
-        return float(frequency_hz[index]) * 60
-    return parabolic_peak(power, index) * float(frequency_hz[1]) * 60
+def _fir(x: Array, fs: float, protocol: Protocol, low_hz: float, high_hz: float) -> Array:
+    """Hamming-windowed FIR band-pass with gain 1 at its centre, of the order the length allows.
+
+    Forward and backward with mirrored ends of three orders, as MATLAB's filtfilt has them.
+    """
+    order = max(int((protocol.filter_order_share or 0.1) * x.shape[-1]), 2)
+    taps = ss.firwin(order + 1, [low_hz, high_hz], pass_zero=False, window="hamming", fs=fs)
+    if protocol.filter_passes == "one_way":
+        forward: Array = ss.lfilter(taps, 1.0, x, axis=-1)
+        return forward
+    both: Array = ss.filtfilt(taps, 1.0, x, axis=-1, padlen=min(3 * order, x.shape[-1] - 1))
+    return both
+
+
+def _rates(filtered: Array, fs: float, protocol: Protocol) -> tuple[Array, Array, Array]:
+    """Frequencies, power (K, F), averaged over the parts, and rates (K,) of prepared waveforms (K, n)."""
+    length = filtered.shape[-1] // protocol.parts
+    if length < 2:
+        return np.array([0.0, fs / 2]), np.zeros((len(filtered), 2)), np.full(len(filtered), np.nan)
+    pieces = filtered[:, : length * protocol.parts].reshape(-1, length)
+    frequency, power = spectrum(pieces, fs, protocol)
+    if protocol.estimator == "mean_interval":
+        rates = interval_rates(pieces, fs)
+    else:
+        rates = peak_rates(frequency, power, protocol)
+    shape = (len(filtered), protocol.parts)
+    return frequency, power.reshape(*shape, -1).mean(axis=1), rates.reshape(shape).mean(axis=1)
 
 
 def windows(n: int, fs: float, protocol: Protocol) -> list[tuple[int, int]]:
-    """Start and stop samples of the scored units of a recording of n samples.
+    """Start and stop samples of the windows of a recording of n samples.
 
     Empty when the recording has too few samples, or less than the window of a protocol that drops tails.
     """
@@ -108,7 +136,9 @@ def windows(n: int, fs: float, protocol: Protocol) -> list[tuple[int, int]]:
     if protocol.window_s is None:
         return [(0, n)]
     length = max(int(round(protocol.window_s * fs)), protocol.min_samples)
-    hop = length if protocol.hop_s is None else max(int(round(protocol.hop_s * fs)), 1)
+    hop = protocol.hop_frames or length
+    if protocol.hop_s is not None:
+        hop = max(int(round(protocol.hop_s * fs)), 1)
     cuts = [(start, min(start + length, n)) for start in range(0, n, hop)]
     if protocol.tail == "drop":
         return [cut for cut in cuts if cut[1] - cut[0] == length]

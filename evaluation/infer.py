@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,15 @@ class Answers(Protocol):
         ...
 
 
+@runtime_checkable
+class GivesRates(Protocol):
+    """A method whose net has a heart-rate head."""
+
+    def predict_rates(self, clips: RecordingClips, batch_size: int = 8) -> tuple[Tensor, Tensor]:
+        """Rates of consecutive clips of one recording in bpm, and the clips' middles in s: (K,), (K,)."""
+        ...
+
+
 def infer(
     methods: Mapping[str, Answers], recordings: Sequence[RecordingClips], *, batch: int = 8,
     part: str = "test", progress: bool = False,
@@ -37,7 +46,8 @@ def infer(
     """Waveforms of all methods, in the order given, for all recordings of one part.
 
     A recording that a method refuses with a UserError gets a NaN waveform and a warning, so that it
-    counts as failed in every table; other errors stop the work.
+    counts as failed in every table; other errors stop the work. A method that GivesRates is asked for its
+    rates as well.
     """
     waveforms = []
     for clips in track(recordings, f"predicting {part}", len(recordings), progress):
@@ -47,9 +57,40 @@ def infer(
             key=clips.key, subject=clips.subject, dataset=clips.dataset, fps=float(clips.fps),
             time_s=np.asarray(clips.time_s, dtype=np.float64), label=np.asarray(clips.label),
             predictions=predictions, reference_hr_bpm=clips.reference_hr_bpm,
-            conditions=dict(clips.conditions), part=part,
+            conditions=dict(clips.conditions), part=part, rates=_rates(methods, clips, batch),
+            **_sensors(clips),
         ))
     return waveforms
+
+
+def _rates(
+    methods: Mapping[str, Answers], clips: RecordingClips, batch: int
+) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Rates and their times of the methods that have a heart-rate head."""
+    found = {}
+    for name, method in methods.items():
+        if not isinstance(method, GivesRates):
+            continue
+        try:
+            with _evaluating(method), torch.no_grad():
+                rate_bpm, time_s = method.predict_rates(clips, batch)
+        except UserError as error:
+            if error.exit_code != UserError.exit_code:
+                raise
+            warn(f"{clips.key}: {name} gave no rates: {error}")
+            continue
+        found[name] = (rate_bpm.detach().cpu().numpy(), time_s.detach().cpu().numpy())
+    return found
+
+
+def _sensors(clips: RecordingClips) -> dict[str, Any]:
+    """What the set's meters recorded over time, by field of RecordingWaveform."""
+    found: dict[str, Any] = {}
+    if clips.device_rate is not None:
+        found["hr_bpm"], found["hr_time_s"] = (np.asarray(series) for series in clips.device_rate)
+    if clips.respiration is not None:
+        found["resp"], found["resp_time_s"] = (np.asarray(series) for series in clips.respiration)
+    return found
 
 
 def _predict(name: str, method: Answers, clips: RecordingClips, batch: int) -> NDArray[np.float32]:
@@ -95,7 +136,7 @@ def _device(method: Answers) -> torch.device:
 
 
 @contextmanager
-def _evaluating(method: Answers) -> Iterator[None]:
+def _evaluating(method: object) -> Iterator[None]:
     """Evaluation mode inside, every module's own mode again afterwards."""
     modules = list(method.modules()) if isinstance(method, nn.Module) else []
     modes = [module.training for module in modules]

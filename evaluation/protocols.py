@@ -9,27 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from evaluation import bootstrap, presets
+from evaluation import presets
 from evaluation.detection import detect
-from evaluation.metrics import METRICS, SIGNAL_METRICS, from_sums, missing_reason, unit_sums
 from evaluation.presets import PRESETS, Protocol, ProtocolError
-from evaluation.units import (
-    CONSTANT,
-    Scored,
-    Unit,
-    as_row,
-    score_recording,
-    write_windows,
-)
+from evaluation.tally import Tally, by_condition, paired, tally
+from evaluation.units import CONSTANT, Scored, score_recording
 from evaluation.waveforms import RecordingWaveform, read_waveforms
+from evaluation.window_rows import rows_of, write_windows
 from utils.errors import UserError
 from utils.files import natural_key
 from utils.settings import Protocol as OwnProtocol
 
-MAX_NAMED = 50
 __all__ = ["Protocol", "ProtocolError", "describe", "get", "names", "score", "write_windows"]
 
 
@@ -65,6 +55,7 @@ def score(
     waveforms: Path | str | Sequence[RecordingWaveform], protocol: Protocol | str = "default", *,
     window_s: float | None = None, bootstrap: int = 1000, seed: int = 0, part: str = "test",
     missing: Mapping[str, Sequence[str]] | None = None, constant_bpm: float | None = None,
+    with_windows: bool = True,
 ) -> dict[str, Any]:
     """Score waveforms, given as a list or as a waveform file, under one protocol.
 
@@ -73,7 +64,9 @@ def score(
     table of its own under "parts", and a part without any reference has detection rows (`detect`).
     missing: recordings that each part should hold; those without a waveform are counted and named.
     constant_bpm: the training part's mean rate, which gets the row "constant"; a waveform file gives it
-    as an attribute. Returns the content of metrics.json and, under "windows", the rows of windows.csv.
+    as an attribute. Returns the content of metrics.json: "protocol", "test" (counts), "rows" (`Tally.row`),
+    "paired" (`tally.paired`), "conditions" (`tally.by_condition`), "parts" (the same for other parts), and,
+    unless `with_windows` is false, "windows", the rows of windows.csv.
     """
     if isinstance(waveforms, str | Path):
         recordings, about = read_waveforms(Path(waveforms))
@@ -86,7 +79,7 @@ def score(
     if doubled:
         raise UserError(f"recordings that appear twice: {', '.join(doubled)}")
     chosen = get(protocol) if isinstance(protocol, str) else protocol
-    if window_s is not None:
+    if window_s is not None and chosen.estimator != "rate_head":  # whose windows are the net's clips
         chosen = Protocol.model_validate({**chosen.model_dump(), "window_s": float(window_s)})
     absent = {name: keys for name, keys in (missing or {}).items() if keys}
     present = sorted({wave.part for wave in recordings} | set(absent), key=lambda name: (name != part, name))
@@ -99,7 +92,9 @@ def score(
     }
     metrics = {"protocol": _described(options), **results[part][0]}
     metrics["parts"] = {name: result for name, (result, _) in results.items() if name != part}
-    metrics["windows"] = [as_row(unit) for _, units in results.values() for unit in units]
+    if with_windows:
+        pairs = [pair for _, found in results.values() for pair in found]
+        metrics["windows"] = [row for pair in pairs for row in rows_of(*pair)]
     return metrics
 
 
@@ -113,32 +108,24 @@ def _described(options: _Options) -> dict[str, Any]:
 
 def _score_part(
     recordings: list[RecordingWaveform], options: _Options, expected: Sequence[str]
-) -> tuple[dict[str, Any], list[Unit]]:
-    """Header and rows of one part, and its units."""
-    methods = _methods(recordings)
+) -> tuple[dict[str, Any], list[tuple[RecordingWaveform, Scored]]]:
+    """Header, rows, pairs and conditions of one part, and its recordings as they were scored."""
+    methods = list(dict.fromkeys(name for wave in recordings for name in wave.methods))
     absent = sorted(set(expected) - {wave.key for wave in recordings}, key=natural_key)
     missing = {key: "failed before it could be predicted" for key in absent}
-    if recordings and not any(wave.has_label or wave.reference_hr_bpm for wave in recordings):
+    if recordings and not any(wave.has_label or wave.has_device_rate for wave in recordings):
         return _detection_part(recordings, methods, missing, options.seed), []
-    scored: dict[str, Scored] = {}
-    for wave in recordings:
-        scored[wave.key] = score_recording(wave, options.protocol, methods, options.constant_bpm)
-        if scored[wave.key].reason:
-            missing[wave.key] = scored[wave.key].reason
-    units = [unit for one in scored.values() for unit in one.units]
+    scored = [score_recording(wave, options.protocol, methods, options.constant_bpm) for wave in recordings]
+    missing |= {wave.key: one.reason for wave, one in zip(recordings, scored, strict=True) if one.reason}
     rows_of = [*methods, *([CONSTANT] if options.constant_bpm is not None else [])]
-    n_subjects = len({unit.subject for unit in units})
-    counts = _draws(n_subjects, options)
+    found = tally(recordings, scored, rows_of, options.protocol, options.bootstrap, options.seed)
     result = {
-        "test": {**_header(units, scored, missing, n_subjects), "origins": _origins(recordings)},
-        "rows": [_row(name, units, counts, options.protocol.ddof) for name in rows_of],
+        "test": {**_header(found, scored, missing), "origins": _origins(recordings)},
+        "rows": [found.row(name) for name in rows_of],
+        "paired": paired(found, options.bootstrap, options.seed),
+        "conditions": by_condition(found, recordings, options.bootstrap, options.seed),
     }
-    return result, units
-
-
-def _methods(recordings: list[RecordingWaveform]) -> list[str]:
-    """Every method that predicted anything, in the order of the waveforms."""
-    return list(dict.fromkeys(name for wave in recordings for name in wave.predictions))
+    return result, list(zip(found.waves, found.scored, strict=True))
 
 
 def _origins(recordings: list[RecordingWaveform]) -> list[str]:
@@ -146,62 +133,21 @@ def _origins(recordings: list[RecordingWaveform]) -> list[str]:
     return sorted({wave.conditions["origin"] for wave in recordings if "origin" in wave.conditions})
 
 
-def _header(
-    units: list[Unit], scored: Mapping[str, Scored], missing: Mapping[str, str], n_subjects: int
-) -> dict[str, Any]:
-    cuts = {(unit.recording, unit.start_s): unit.reference for unit in units}
+def _header(found: Tally, scored: Sequence[Scored], missing: Mapping[str, str]) -> dict[str, Any]:
+    units = {kind: sum(len(one.unit_window) for one in scored if one.reference == kind)
+             for kind in ("label", "device")}
     return {
-        "datasets": sorted({unit.subject.partition(".")[0] for unit in units}),
-        "n_subjects": n_subjects,
-        "n_recordings": len({unit.recording for unit in units}),
-        "n_windows": len(cuts),
-        "n_unlabelled_windows": sum(one.n_unlabelled for one in scored.values()),
-        "bin_bpm": max((one.bin_bpm for one in scored.values()), default=0.0),
+        "datasets": sorted({wave.dataset for wave in found.waves}),
+        "n_subjects": len(set(found.subjects.tolist())),
+        "n_recordings": len(found.waves),
+        "n_windows": int(found.n_units.sum()),
+        "n_unlabelled_windows": sum(one.n_unlabelled for one in scored),
+        "bin_bpm": max((one.bin_bpm for one in scored), default=0.0),
         "n_missing": len(missing),
         "missing": sorted(missing, key=natural_key),
         "missing_reasons": dict(sorted(missing.items(), key=lambda item: natural_key(item[0]))),
-        "references": {kind: sum(found == kind for found in cuts.values()) for kind in ("label", "device")},
+        "references": units,
     }
-
-
-def _draws(n_subjects: int, options: _Options) -> NDArray[np.float64] | str:
-    """The resamplings of the subjects, or the reason for having none."""
-    if not options.bootstrap:
-        return "evaluation.bootstrap is 0"
-    if n_subjects < bootstrap.MIN_SUBJECTS:
-        return f"an interval over subjects needs {bootstrap.MIN_SUBJECTS} of them, here are {n_subjects}"
-    return bootstrap.resamplings(n_subjects, options.bootstrap, options.seed)
-
-
-def _row(method: str, units: list[Unit], counts: NDArray[np.float64] | str, ddof: int) -> dict[str, Any]:
-    """One line of the table: every metric, or null with its reason."""
-    mine = [unit for unit in units if unit.method == method]
-    failed = [unit for unit in mine if unit.failed]
-    columns = [[getattr(unit, name) for unit in mine]
-               for name in ("predicted_bpm", "reference_bpm", "snr_db", "macc")]
-    sums = unit_sums(*(np.array(column, dtype=np.float64) for column in columns))
-    n = len(mine) - len(failed)
-    values = {name: float(value) for name, value in from_sums(sums.sum(axis=0), ddof).items()}
-    reasons = {name: missing_reason(name, n) for name in METRICS if not np.isfinite(values[name])}
-    if method == CONSTANT:
-        reasons |= dict.fromkeys(SIGNAL_METRICS, "a constant rate has no waveform")
-    row: dict[str, Any] = {"method": method}
-    row |= {name: None if name in reasons else values[name] for name in METRICS}
-    row |= {"n": n, "n_failed": len(failed), "failed": _named(failed)}
-    if isinstance(counts, str) or not mine:
-        reasons["ci95"] = counts if isinstance(counts, str) else "no unit could be scored"
-        row["ci95"] = None
-    else:
-        found = bootstrap.intervals(bootstrap.subject_sums(sums, [u.subject for u in mine]), counts, ddof)
-        row["ci95"] = {name: None if name in reasons else found[name] for name in METRICS}
-    return {**row, "reasons": reasons}
-
-
-def _named(failed: list[Unit]) -> list[str]:
-    """Which units failed and why, the first MAX_NAMED by name."""
-    texts = [f"{unit.recording} at {unit.start_s:.1f}-{unit.stop_s:.1f} s: {unit.failed}" for unit in failed]
-    rest = len(texts) - MAX_NAMED
-    return [*texts[:MAX_NAMED], *([f"and {rest} more in windows.csv"] if rest > 0 else [])]
 
 
 def _detection_part(

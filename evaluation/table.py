@@ -1,97 +1,48 @@
-"""Tables: the metrics of one run, and several runs beside published numbers."""
+"""The tables of a metrics.json: agreement by part, by condition, between methods, and vital signs."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from utils.files import read_json
+from evaluation.cells import Table, counted, number
+from evaluation.further_tables import condition_tables, further_table, paired_table, vital_signs_tables
 
+__all__ = [
+    "Table", "counted", "expected_units", "main_markdown", "metrics_markdown", "metrics_tables", "number",
+    "part_table",
+]
 MAX_DETECTION_ROWS = 60
-SNR_NAMES = {"dehaan": "SNR de Haan [dB]", "toolbox": "SNR toolbox [dB]"}
+SNR_NAMES = {
+    "dehaan": "SNR de Haan [dB]", "toolbox": "SNR toolbox [dB]", "toolbox_old": "SNR 20 log10 [dB]",
+    "contrastphys": "SNR Contrast-Phys [dB]", "pyvhr": "SNR pyVHR [dB]",
+}
 
 
-_NUMERIC = re.compile(r"–|-?[\d.]+(–[\d.]+| of \d+)?")
+def metrics_markdown(metrics: Mapping[str, Any], full: bool = False) -> str:
+    """Every table of a metrics.json as one Markdown text; `full` adds the further metrics."""
+    return "\n\n".join(table.markdown() for table in metrics_tables(metrics, full))
 
 
-@dataclass
-class Table:
-    """Text cells with a title above and notes below; numbers are right-aligned."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)
-
-    def markdown(self) -> str:
-        """Aligned Markdown, which also reads well in a terminal."""
-        cells = [[text.replace("|", "\\|") for text in row] for row in [self.columns, *self.rows]]
-        widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(self.columns))]
-        right = [self.is_numeric(i) for i in range(len(self.columns))]
-
-        def line(row: Sequence[str]) -> str:
-            padded = (t.rjust(w) if r else t.ljust(w) for t, w, r in zip(row, widths, right, strict=True))
-            return f"| {' | '.join(padded)} |"
-
-        rule = [("-" * (w - 1) + ":") if r else "-" * w for w, r in zip(widths, right, strict=True)]
-        body = [line(cells[0]), line(rule), *(line(row) for row in cells[1:])]
-        notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
-        return "\n".join([f"## {self.title}", "", *body, *notes])
-
-    def csv(self) -> str:
-        """Comma-separated values, the header first; notes are left out."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows])
-        return text.getvalue()
-
-    def latex(self) -> str:
-        """A tabular with booktabs rules; the notes become a comment."""
-        align = "".join("r" if self.is_numeric(i) else "l" for i in range(len(self.columns)))
-        lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in [self.columns, *self.rows]]
-        comments = [f"% {note}" for note in [self.title, *self.notes]]
-        return "\n".join([
-            *comments, rf"\begin{{tabular}}{{{align}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
-            r"\bottomrule", r"\end{tabular}", "",
-        ])
-
-    def is_numeric(self, column: int) -> bool:
-        """Whether the column holds numbers, intervals and counts only."""
-        return bool(self.rows) and all(_NUMERIC.fullmatch(row[column]) for row in self.rows)
+def main_markdown(metrics: Mapping[str, Any]) -> str:
+    """The table of every part alone, as Markdown: what a run prints."""
+    tables = metrics_tables(metrics)[: 1 + len(metrics.get("parts", {}))]
+    return "\n\n".join(table.markdown() for table in tables)
 
 
-def _latex(text: str) -> str:
-    """`text` with LaTeX's special characters escaped."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-               "–": "--", "≠": r"$\neq$", "±": r"$\pm$"}
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+def metrics_tables(metrics: Mapping[str, Any], full: bool = False) -> list[Table]:
+    """The main table, one for every further part, then methods compared, conditions and vital signs.
 
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number with fixed digits; an en dash for what does not exist."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def counted(n: int, noun: str) -> str:
-    """"1 recording", "2 recordings"."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def metrics_markdown(metrics: Mapping[str, Any]) -> str:
-    """Every table of a metrics.json as one Markdown text."""
-    return "\n\n".join(table.markdown() for table in metrics_tables(metrics))
-
-
-def metrics_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """The main table, then one for every further part."""
+    full: a table of the further metrics of every part as well (standard errors, CCC, shares within limits).
+    """
     protocol = metrics["protocol"]
     parts = {"test": metrics, **metrics.get("parts", {})}
     tables = [part_table(name, part, protocol) for name, part in parts.items()]
     tables[0].notes.extend(_split_notes(metrics.get("split", {})))
+    for name, part in parts.items():
+        if full and part.get("kind") != "detection":
+            tables.append(further_table(name, part))
+        tables += [*paired_table(name, part), *condition_tables(name, part), *vital_signs_tables(name, part)]
     return tables
 
 
@@ -132,11 +83,15 @@ def part_table(name: str, part: Mapping[str, Any], protocol: Mapping[str, Any]) 
 def expected_units(part: Mapping[str, Any], protocol: Mapping[str, Any]) -> int:
     """How many units the part should have; a missing recording counts as one where it is the unit."""
     header = part["test"]
-    return int(header["n_windows"]) + (int(header["n_missing"]) if protocol["window_s"] is None else 0)
+    unit = protocol.get("unit", "window")
+    whole = unit == "recording" or (unit == "window" and protocol["window_s"] is None)
+    return int(header["n_windows"]) + (int(header["n_missing"]) if whole else 0)
 
 
 def _title(name: str, protocol: Mapping[str, Any]) -> str:
     unit = "whole recordings" if protocol["window_s"] is None else f"windows of {protocol['window_s']:g} s"
+    held = {"recording": ", a mean per recording", "frame": ", held to frames"}
+    unit += held.get(protocol.get("unit", ""), "")
     return f"{name}: heart rate, protocol {protocol['name']}, {unit}"
 
 
@@ -185,104 +140,3 @@ def _detection_table(name: str, part: Mapping[str, Any]) -> Table:
     if len(rows) > MAX_DETECTION_ROWS:
         notes.append(f"{len(rows) - MAX_DETECTION_ROWS} more rows in metrics.json")
     return Table(f"{name}: is there a pulse", columns, rows[:MAX_DETECTION_ROWS], notes)
-
-
-def runs_table(runs: Sequence[Path]) -> Table:
-    """Every row of every run's test part, beside what was published for those datasets.
-
-    Each run folder needs metrics.json; split.json tells the training sets. UserError names what is
-    missing or damaged. Published cells are marked: ≠n another number of recordings, n? a number that
-    is not stated, ≠p another protocol than a preset of this project, or one that is not public, ≠d
-    recordings that only have the layout of the dataset.
-    """
-    published = read_json(Path(__file__).with_name("published.json"))
-    columns = ["run", "method", "trained on", "tested on", "protocol", "MAE [bpm]", "95 % CI", "RMSE", "r",
-               "n of N", "published MAE/RMSE/r"]
-    rows: list[list[str]] = []
-    cited: list[str] = []
-    for run in runs:
-        metrics = read_json(run / "metrics.json")
-        trained, tested = _datasets(run, metrics)
-        for row in metrics["rows"]:
-            if "mae_bpm" not in row:
-                continue
-            trainable = row["method"] == _net(run)
-            found = _matching(published, row["method"], trained if trainable else [], tested)
-            limits = (row["ci95"] or {}).get("mae_bpm")
-            rows.append([
-                _run_name(run, metrics), row["method"], ", ".join(trained) if trainable else "–",
-                ", ".join([*tested, *metrics["test"].get("origins", [])]),
-                _protocol_name(metrics["protocol"]), number(row["mae_bpm"]),
-                "–" if limits is None else f"{limits[0]:.2f}–{limits[1]:.2f}", number(row["rmse_bpm"]),
-                number(row["pearson_r"], 3), f"{row['n']} of {expected_units(metrics, metrics['protocol'])}",
-                "; ".join(_cite(entry, metrics, published, cited) for entry in found) or "–",
-            ])
-    return Table("Runs beside published numbers", columns, rows, _published_notes(published, cited))
-
-
-def _run_name(run: Path, metrics: Mapping[str, Any]) -> str:
-    """The run's name, marked where people of the test part were also trained on."""
-    return run.resolve().name + (" (LEAKS)" if metrics.get("split", {}).get("leaks") else "")
-
-
-def _datasets(run: Path, metrics: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Datasets of the training part (empty where no split is stored) and of the test part."""
-    split = read_json(run / "split.json") if (run / "split.json").exists() else {}
-    recordings = split.get("parts", {}).get("train", {}).get("recordings", [])
-    return sorted({key.partition(".")[0] for key in recordings}), list(metrics["test"].get("datasets", []))
-
-
-def _net(run: Path) -> str:
-    """Name of the run's trained net; empty for a folder without params."""
-    params = read_json(run / "params.json") if (run / "params.json").exists() else {}
-    return str(params.get("net", {}).get("name", ""))
-
-
-def _protocol_name(protocol: Mapping[str, Any]) -> str:
-    window = protocol["window_s"]
-    return str(protocol["name"]) + ("" if window is None else f", {window:g} s")
-
-
-def _matching(
-    published: Mapping[str, Any], method: str, trained: Sequence[str], tested: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Published rows of the method on the same single dataset, trained on the same one or untrained."""
-    known = published["datasets"]
-    test = {known.get(name) for name in tested}
-    train = {known.get(name) for name in trained} or {None}
-    return [entry for entry in published["rows"]
-            if entry["method"] == method and test == {entry["test"]} and train == {entry["train"]}]
-
-
-def _cite(
-    entry: Mapping[str, Any], metrics: Mapping[str, Any], published: Mapping[str, Any], cited: list[str]
-) -> str:
-    """One published number with its marks and the number of its note; the source is added to `cited`."""
-    if entry["source"] not in cited:
-        cited.append(entry["source"])
-    marks = []
-    if entry["n"] is None:
-        marks.append("n?")
-    elif entry["n"] != metrics["test"]["n_recordings"]:
-        marks.append("≠n")
-    preset = published["sources"][entry["source"]]["preset"]
-    if preset is None or preset != metrics["protocol"]["name"] or metrics["protocol"]["window_s"] is not None:
-        marks.append("≠p")
-    if metrics["test"].get("origins"):
-        marks.append("≠d")
-    values = "/".join([number(entry["mae_bpm"]), number(entry["rmse_bpm"]), number(entry["pearson_r"])])
-    return " ".join([values, f"[{cited.index(entry['source']) + 1}]", *marks])
-
-
-def _published_notes(published: Mapping[str, Any], cited: Sequence[str]) -> list[str]:
-    """Where each published number was printed, and how it must be read."""
-    if not cited:
-        return ["no published number is known here for these methods and datasets"]
-    notes = ["published numbers were made by other code and, where marked, are not comparable: "
-             "≠n other number of recordings, n? not stated, ≠p other protocol, "
-             "≠d other data: recordings that only have the layout of the dataset"]
-    for place, name in enumerate(cited, 1):
-        source = published["sources"][name]
-        notes.append(f"[{place}] {source['source']}: {source['origin']}; {source['protocol']}")
-    extra = [entry["note"] for entry in published["rows"] if entry["source"] in cited and "note" in entry]
-    return notes + extra

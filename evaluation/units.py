@@ -1,197 +1,223 @@
-"""One recording under one protocol: a row per scored unit and method."""
+"""One recording under one protocol: rates and signal metrics of every method in every unit."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.heart_rate import Estimates, estimate, windows
-from evaluation.metrics import MACC, SNR
+from evaluation.heart_rate import windows
+from evaluation.metrics import SIGNAL_METRICS
 from evaluation.presets import Protocol
+from evaluation.rates import Rates, window_rates
+from evaluation.references import device_rates, device_rates_at, reference_kind, unit_references
+from evaluation.spectrum import segment_length
 from evaluation.waveforms import RecordingWaveform
-from utils.files import write_text
 from utils.gaps import in_gaps
-from utils.signal import fill_gaps, sample_rate, to_uniform
+from utils.signal import sample_rate, to_uniform
 
 Array = NDArray[np.float64]
 CONSTANT = "constant"
-MAX_UNKNOWN = 0.05
-"""Share of a unit's label that may be interpolated; beyond it the unit has no reference."""
-
-
-@dataclass
-class Unit:
-    """One method in one window: a row of windows.csv. NaN and `failed` say what could not be had.
-
-    start_s, stop_s: from the recording's first frame; reference: label or device.
-    """
-
-    part: str
-    recording: str
-    subject: str
-    method: str
-    start_s: float
-    stop_s: float
-    reference: str
-    reference_bpm: float
-    predicted_bpm: float
-    error_bpm: float = float("nan")
-    snr_db: float = float("nan")
-    macc: float = float("nan")
-    failed: str = ""
-
-    def __post_init__(self) -> None:
-        """The error follows from the two rates."""
-        self.error_bpm = self.predicted_bpm - self.reference_bpm
+NO_REFERENCE = {
+    "label": "the label is unknown (or in gaps between frames) or flat in every window",
+    "device": "the device's rate is unknown in every window",
+}
+_EMPTY = np.empty(0)
 
 
 @dataclass
 class Scored:
-    """A recording's units, how many windows had no reference, and why it has no unit at all.
+    """M methods in W windows of a recording, and the U units that these stand for.
 
-    bin_bpm: widest spectral bin that a rate was read from.
+    reference: "label" or "device"; spans (W, 2) in s from the first frame; label_bpm, device_bpm (W,);
+    predicted_bpm, failed (M, W); signals (M, W, 6) in the order of SIGNAL_METRICS; unit_window (U,): the
+    window of each unit, reference_bpm (U,): its reference; n_unlabelled: windows (or frames, where
+    these are the units) without one; bin_bpm: widest spectral bin that a rate was read from; reason: why
+    there is no unit at all.
     """
 
-    units: list[Unit] = dataclasses.field(default_factory=list)
+    methods: list[str] = dataclasses.field(default_factory=list)
+    reference: str = ""
+    spans: Array = dataclasses.field(default_factory=lambda: np.empty((0, 2)))
+    label_bpm: Array = dataclasses.field(default_factory=lambda: _EMPTY)
+    device_bpm: Array = dataclasses.field(default_factory=lambda: _EMPTY)
+    predicted_bpm: Array = dataclasses.field(default_factory=lambda: np.empty((0, 0)))
+    failed: NDArray[np.object_] = dataclasses.field(default_factory=lambda: np.empty((0, 0), dtype=object))
+    signals: Array = dataclasses.field(default_factory=lambda: np.empty((0, 0, len(SIGNAL_METRICS))))
+    unit_window: NDArray[np.int_] = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int_))
+    reference_bpm: Array = dataclasses.field(default_factory=lambda: _EMPTY)
     n_unlabelled: int = 0
     bin_bpm: float = 0.0
     reason: str = ""
 
 
-def reference_kind(wave: RecordingWaveform, protocol: Protocol) -> str:
-    """"label" or "device": where the reference rate comes from; empty where there is none."""
-    wanted = protocol.ground_truth
-    if wanted != "device" and wave.has_label:
-        return "label"
-    return "device" if wanted != "label" and wave.reference_hr_bpm is not None else ""
-
-
 def score_recording(
-    wave: RecordingWaveform, protocol: Protocol, methods: list[str], constant_bpm: float | None = None
+    wave: RecordingWaveform, protocol: Protocol, methods: Sequence[str], constant_bpm: float | None = None
 ) -> Scored:
-    """Every method in every unit of the recording; methods without a prediction there fail by name."""
+    """Every method in every unit of the recording; methods without a prediction there fail by name.
+
+    constant_bpm: a rate that is predicted always, as the last method, CONSTANT.
+    """
     kind = reference_kind(wave, protocol)
     if not kind:
-        return Scored(reason=f"no {protocol.ground_truth.replace('_', ' ')} to compare with")
-    if kind == "device" and protocol.window_s is not None:
-        return Scored(reason="only the device's mean rate is known, which is none for a window")
-    signals, fs, offset_s = _on_grid(wave, protocol, kind, [m for m in methods if m in wave.predictions])
-    n = signals.shape[1]
-    cuts = windows(n, fs, protocol)
-    if not cuts:
-        wanted = f"{protocol.min_samples} frames" if protocol.window_s is None else f"{protocol.window_s} s"
-        return Scored(reason=f"{n} frames ({n / fs:.1f} s) are less than {wanted}")
-    if protocol.filter_low_hz >= 0.49 * fs:
-        return Scored(reason=f"{fs:.2f} frames a second are too few for {protocol.filter_low_hz} Hz and more")
-    scored = Scored()
-    for start, stop in cuts:
-        piece = signals[:, start:stop].copy()
-        if kind == "label" and not _complete(piece):
-            scored.n_unlabelled += 1
-            continue
-        span = (offset_s + start / fs, offset_s + stop / fs)
-        estimates = estimate(piece, fs, protocol)
-        scored.bin_bpm = max(scored.bin_bpm, 60 * float(estimates.frequency_hz[1]))
-        found = _units(wave, protocol, methods, estimates, span, kind)
-        scored.units += found
-        if constant_bpm is not None and found:
-            scored.units.append(dataclasses.replace(
-                found[-1], method=CONSTANT, predicted_bpm=constant_bpm, snr_db=float("nan"),
-                macc=float("nan"), failed="",
-            ))
-    if not scored.units:
-        scored.reason = "the label is unknown (or in gaps between frames) or flat in every window"
-    return scored
+        mean_only = protocol.ground_truth != "label" and wave.has_device_rate
+        return Scored(reason="only the device's mean rate is known, which is none for a window" if mean_only
+                      else f"no {protocol.ground_truth.replace('_', ' ')} to compare with")
+    if protocol.estimator == "rate_head":
+        spans, rates, device = _head_rates(wave, protocol, methods, kind)
+    else:
+        signals, fs, offset_s = _on_grid(wave, protocol, kind, methods)
+        reason = _too_little(signals.shape[1], fs, protocol)
+        if reason:
+            return Scored(reason=reason)
+        cuts = windows(signals.shape[1], fs, protocol)
+        spans = offset_s + np.array(cuts) / fs
+        device = device_rates(wave, spans, protocol.window_s is None)
+        rates = window_rates(signals, fs, cuts, protocol, device if kind == "device" else None)
+    for index, method in enumerate(methods):
+        if not _answered(wave, method, protocol):
+            rates.failed[index] = _absence(wave, method, protocol)
+    return _scored(wave, protocol, methods, kind, spans, rates, device, constant_bpm)
 
 
 def _on_grid(
-    wave: RecordingWaveform, protocol: Protocol, kind: str, present: list[str]
+    wave: RecordingWaveform, protocol: Protocol, kind: str, methods: Sequence[str]
 ) -> tuple[Array, float, float]:
     """Label and predictions over the labelled span: ((1 + M, n), rate in Hz, start in s).
 
-    Without a label, and in gaps between frames, the first row is NaN; predictions that were NaN stay so.
+    Without a label, without a prediction, and in gaps between frames, a row is NaN; predictions that were
+    NaN stay so.
     """
-    rows = np.stack([wave.label, *(wave.predictions[name] for name in present)]).astype(np.float64)
+    nothing = np.full(len(wave.time_s), np.nan)
+    series = [wave.label, *(wave.predictions.get(name, nothing) for name in methods)]
+    rows = np.stack(series).astype(np.float64)
     times = wave.time_s
     if kind == "label":
         known = np.flatnonzero(np.isfinite(wave.label))
-        span = slice(int(known[0]), int(known[-1]) + 1)
         if known[-1] - known[0] + 1 >= protocol.min_samples:
-            rows, times = rows[:, span], times[span]
+            rows, times = rows[:, known[0] : known[-1] + 1], times[known[0] : known[-1] + 1]
     offset_s = float(times[0] - wave.time_s[0])
     fs = sample_rate(times)
     if protocol.resample == "uniform":
-        rows = np.stack([to_uniform(row, times)[0] for row in rows])
-        rows[0, in_gaps(times, np.linspace(times[0], times[-1], len(times)))] = np.nan
+        made = [to_uniform(row, times, protocol.resample_hz) for row in rows]
+        rows, fs = np.stack([row for row, _ in made]), made[0][1]
+        rows[0, in_gaps(times, np.linspace(times[0], times[-1], rows.shape[1]))] = np.nan
     return rows, fs, offset_s
 
 
-def _complete(piece: Array) -> bool:
-    """Fill short gaps of the label (row 0) in place; False when too much of it is unknown."""
-    unknown = np.isnan(piece[0]).mean()
-    if unknown > MAX_UNKNOWN:
-        return False
-    if unknown:
-        piece[0] = fill_gaps(piece[0])
-    return True
+def _too_little(n: int, fs: float, protocol: Protocol) -> str:
+    """Why n samples at fs Hz cannot be scored; empty where they can."""
+    if not windows(n, fs, protocol):
+        wanted = f"{protocol.min_samples} frames" if protocol.window_s is None else f"{protocol.window_s} s"
+        return f"{n} frames ({n / fs:.1f} s) are less than {wanted}"
+    low = protocol.peak_low_hz if protocol.filter_low_hz is None else protocol.filter_low_hz
+    if low >= 0.49 * fs:
+        return f"{fs:.2f} frames a second are too few for {low:.3g} Hz and more"
+    if protocol.estimator == "welch_peak":
+        start, stop = windows(n, fs, protocol)[0]
+        segment_s = segment_length((stop - start) // protocol.parts, protocol) / fs
+        if segment_s * protocol.peak_low_hz < 1:
+            return f"{n} frames ({n / fs:.1f} s) give segments of {segment_s:.1f} s, shorter than a beat"
+    return ""
 
 
-def _units(
-    wave: RecordingWaveform, protocol: Protocol, methods: list[str], found: Estimates,
-    span: tuple[float, float], kind: str,
-) -> list[Unit]:
-    """Rows of one window; empty when the label itself has no rate."""
-    reference = wave.reference_hr_bpm if kind == "device" else float(found.rate_bpm[0])
-    if reference is None or not np.isfinite(reference):
-        return []
-    units, index = [], 0
-    for method in methods:
-        unit = Unit(
-            part=wave.part, recording=wave.key, subject=f"{wave.dataset}.{wave.subject}", method=method,
-            start_s=span[0], stop_s=span[1], reference=kind, reference_bpm=reference,
-            predicted_bpm=float("nan"), failed="no prediction by this method",
-        )
-        if method in wave.predictions:
-            index += 1
-            unit = dataclasses.replace(
-                unit, predicted_bpm=float(found.rate_bpm[index]), failed=found.failed[index]
-            )
-            _signal_metrics(unit, protocol, found, index)
-        units.append(unit)
-    return units
+def _head_rates(
+    wave: RecordingWaveform, protocol: Protocol, methods: Sequence[str], kind: str
+) -> tuple[Array, Rates, Array]:
+    """One window, the recording: mean rate of each heart-rate head over its clips, and the references.
+
+    The device's mean is that of its rates at the middles of those clips.
+    """
+    spectral = protocol.model_copy(update={"estimator": "spectral_peak", "unit": "window"})
+    spans = np.array([[0.0, float(wave.time_s[-1] - wave.time_s[0])]])
+    rates = Rates.nothing(len(methods), 1)
+    if wave.has_label:
+        label, fs, _ = _on_grid(wave, spectral, "label", [])
+        if not _too_little(label.shape[1], fs, spectral):
+            rates.label_bpm = window_rates(label, fs, [(0, label.shape[1])], spectral).label_bpm
+    device = device_rates(wave, spans, whole=True)
+    heads = [wave.rates[name] for name in methods if name in wave.rates]
+    if heads and wave.hr_bpm is not None:
+        at_clips = device_rates_at(wave, heads[0][1] - wave.time_s[0])
+        device = np.array([np.nanmean(at_clips)]) if np.isfinite(at_clips).any() else device
+    for index, name in enumerate(methods):
+        values = wave.rates[name][0].astype(np.float64) if name in wave.rates else np.empty(0)
+        bad = int((~(np.isfinite(values) & (values > 0))).sum())
+        if bad or not len(values):
+            rates.failed[index] = f"{bad} of {len(values)} clips have no rate"
+        else:
+            rates.predicted_bpm[index] = values.mean()
+    return spans, rates, device
 
 
-def _signal_metrics(unit: Unit, protocol: Protocol, found: Estimates, index: int) -> None:
-    """Fill SNR and MACC of a prediction that did not fail."""
-    if unit.failed:
-        return
-    unit.snr_db = SNR[protocol.snr](
-        found.frequency_hz, found.power[index], unit.reference_bpm,
-        protocol.peak_low_hz, protocol.peak_high_hz,
+def _answered(wave: RecordingWaveform, method: str, protocol: Protocol) -> bool:
+    return method in (wave.rates if protocol.estimator == "rate_head" else wave.predictions)
+
+
+def _absence(wave: RecordingWaveform, method: str, protocol: Protocol) -> str:
+    """Why a method has nothing that the protocol could score."""
+    if method not in wave.methods:
+        return "no prediction by this method"
+    if protocol.estimator == "rate_head":
+        return "a waveform only: this protocol scores the rates of a net with a heart-rate head"
+    return "rates of a heart-rate head only, no waveform"
+
+
+def _scored(
+    wave: RecordingWaveform, protocol: Protocol, methods: Sequence[str], kind: str, spans: Array,
+    rates: Rates, device_bpm: Array, constant_bpm: float | None,
+) -> Scored:
+    """The windows that have a reference, merged where the recording is the unit, and what they stand for."""
+    reference = rates.label_bpm if kind == "label" else device_bpm
+    held = protocol.unit == "frame" and kind == "device"
+    known = np.isfinite(reference) | held
+    scored = Scored(
+        list(methods), kind, spans[known], rates.label_bpm[known], device_bpm[known],
+        rates.predicted_bpm[:, known], rates.failed[:, known], rates.signals[:, known],
+        n_unlabelled=int((~known).sum()), bin_bpm=rates.bin_bpm,
     )
-    if not found.failed[0]:
-        unit.macc = MACC[protocol.macc](found.filtered[index], found.filtered[0])
+    if constant_bpm is not None:
+        _add_constant(scored, constant_bpm)
+    if protocol.unit == "recording" and known.any():
+        _merge(scored)
+    reference = scored.label_bpm if kind == "label" else scored.device_bpm
+    if known.any():
+        window, reference = unit_references(wave, protocol, kind, scored.spans, reference)
+        there = np.isfinite(reference)
+        scored.unit_window, scored.reference_bpm = window[there], reference[there]
+        scored.n_unlabelled += int((~there).sum())
+    if not len(scored.unit_window):
+        scored.reason = NO_REFERENCE[kind]
+    return scored
 
 
-def as_row(unit: Unit) -> dict[str, str | float | None]:
-    """A unit as JSON values; NaN becomes None."""
-    return {name: None if isinstance(value, float) and np.isnan(value) else value
-            for name, value in dataclasses.asdict(unit).items()}
+def _add_constant(scored: Scored, constant_bpm: float) -> None:
+    """The same rate in every window, as a further method that never fails and has no waveform."""
+    n_windows = len(scored.spans)
+    scored.methods.append(CONSTANT)
+    scored.predicted_bpm = np.vstack([scored.predicted_bpm, np.full((1, n_windows), constant_bpm)])
+    scored.failed = np.vstack([scored.failed, np.full((1, n_windows), "", dtype=object)])
+    nothing = np.full((1, *scored.signals.shape[1:]), np.nan)
+    scored.signals = np.concatenate([scored.signals, nothing])
 
 
-def write_windows(path: Path, rows: Iterable[Mapping[str, str | float | None]]) -> None:
-    """windows.csv: a row per unit and method, written atomically; what does not exist is empty."""
-    names = [field.name for field in dataclasses.fields(Unit)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([f"{row[name]:.6g}" if isinstance(row[name], float) else row[name] for name in names])
-    write_text(path, text.getvalue())
+def _merge(scored: Scored) -> None:
+    """All windows as one: means of rates and signal metrics; who failed in one of them has failed."""
+    n_windows = scored.failed.shape[1]
+    failed = np.full((len(scored.methods), 1), "", dtype=object)
+    for index, texts in enumerate(scored.failed.tolist()):
+        bad = [text for text in texts if text]
+        if bad:
+            many = f"in {len(bad)} of {n_windows} windows, such as: "
+            failed[index] = (many if n_windows > 1 else "") + bad[0]
+    count = np.isfinite(scored.signals).sum(axis=1, keepdims=True)
+    total = np.nansum(scored.signals, axis=1, keepdims=True)
+    scored.signals = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    scored.failed = failed
+    scored.predicted_bpm = scored.predicted_bpm.mean(axis=1, keepdims=True)
+    scored.label_bpm = scored.label_bpm.mean(keepdims=True)
+    scored.device_bpm = scored.device_bpm.mean(keepdims=True)
+    scored.spans = np.array([[scored.spans[0, 0], scored.spans[-1, 1]]])

@@ -2,7 +2,10 @@
 
 One HDF5 group `<dataset>.<recording id>` per recording holds `label` float32 (T,), `time_s` float64
 (T,), `prediction/<method>` float32 (T,), and the attributes `subject`, `dataset`, `fps` and, where
-known, `reference_hr_bpm`, `part` and `condition.*`. Anyone's predictions in this form can be scored.
+known, `reference_hr_bpm`, `part` and `condition.*`. Optional: `hr_bpm` with `hr_time_s` (M,), the device's
+rate over time; `resp` with `resp_time_s` (N,), the respiration sensor; `rate/<method>` with
+`rate_time_s/<method>` (K,), rates that a net with a heart-rate head gave for its clips, at their middles.
+All times are on one clock. Anyone's predictions in this form can be scored.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from utils.hdf5 import group, names, open_untrusted, read_array
 from utils.signal import sample_rate
 
 FPS_TOLERANCE = 0.01
+Series = NDArray[np.floating[Any]]
 
 
 @dataclass
@@ -31,7 +35,9 @@ class RecordingWaveform:
 
     key: "<dataset>.<recording id>"; time_s float64 (T,); label float32 (T,), NaN where there is none;
     predictions: method -> float32 (T,); reference_hr_bpm: mean rate of the device, None where
-    unknown; part: the list of the split it belongs to.
+    unknown; part: the list of the split it belongs to; hr_bpm, hr_time_s (M,): the device's rate over time;
+    resp, resp_time_s (N,): the respiration sensor; rates: method -> (rates in bpm, their times in s), (K,)
+    each, of a heart-rate head. None where there is no such series; all times on the clock of time_s.
     """
 
     key: str
@@ -44,6 +50,11 @@ class RecordingWaveform:
     reference_hr_bpm: float | None = None
     conditions: dict[str, str] = field(default_factory=dict)
     part: str = "test"
+    hr_bpm: Series | None = None
+    hr_time_s: Series | None = None
+    resp: Series | None = None
+    resp_time_s: Series | None = None
+    rates: Mapping[str, tuple[Series, Series]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Bring the arrays to their types and refuse what cannot be scored."""
@@ -52,6 +63,14 @@ class RecordingWaveform:
         self.predictions = {
             name: np.asarray(values, dtype=np.float32) for name, values in self.predictions.items()
         }
+        self.hr_bpm, self.resp = (_typed(x, np.float32) for x in (self.hr_bpm, self.resp))
+        self.hr_time_s, self.resp_time_s = (
+            _typed(x, np.float64) for x in (self.hr_time_s, self.resp_time_s)
+        )
+        self.rates = {
+            name: (np.asarray(values, dtype=np.float32), np.asarray(times, dtype=np.float64))
+            for name, (values, times) in self.rates.items()
+        }
         for problem in _problems(self):
             raise UserError(f"{self.key}: {problem}")
 
@@ -59,6 +78,22 @@ class RecordingWaveform:
     def has_label(self) -> bool:
         """Whether any sample of the label is known."""
         return bool(np.isfinite(self.label).any())
+
+    @property
+    def has_device_rate(self) -> bool:
+        """Whether the device's rate is known, over time or as a mean."""
+        return self.hr_bpm is not None or self.reference_hr_bpm is not None
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method that gave a waveform or rates."""
+        return list(dict.fromkeys([*self.predictions, *self.rates]))
+
+
+def _typed(values: Series | None, kind: type) -> Series | None:
+    """As an array of that type; None for a series that is absent or empty."""
+    found: Series | None = None if values is None else np.asarray(values, dtype=kind)
+    return found if found is None or found.size else None
 
 
 def _problems(wave: RecordingWaveform) -> Iterable[str]:
@@ -85,6 +120,25 @@ def _problems(wave: RecordingWaveform) -> Iterable[str]:
     reference = wave.reference_hr_bpm
     if reference is not None and not (np.isfinite(reference) and 0 < reference < 400):
         yield f"reference_hr_bpm = {reference} is not a heart rate; leave it out where unknown"
+    yield from _series_problems(wave)
+
+
+def _series_problems(wave: RecordingWaveform) -> Iterable[str]:
+    """What is wrong with the optional series."""
+    series = [("hr_bpm", wave.hr_bpm, wave.hr_time_s), ("resp", wave.resp, wave.resp_time_s),
+              *((f"rate/{method}", *pair) for method, pair in wave.rates.items())]
+    for name, values, at in series:
+        if values is None and at is None:
+            continue
+        if values is None or at is None:
+            yield f"{name} and its times belong together; one of them is missing or empty"
+        elif values.ndim != 1 or values.shape != at.shape:
+            yield f"{name} has shape {values.shape}, but its times have {at.shape}"
+        elif not np.isfinite(at).all():
+            yield f"the times of {name} hold {int((~np.isfinite(at)).sum())} values that are not finite"
+    rates = wave.hr_bpm
+    if rates is not None and not (np.isfinite(rates) & (rates > 0) & (rates < 400)).all():
+        yield "hr_bpm holds values that are no heart rates; leave those samples out"
 
 
 def write_waveforms(
@@ -113,6 +167,13 @@ def _write_one(place: h5py.Group, wave: RecordingWaveform) -> None:
     predictions = place.create_group("prediction", track_order=True)
     for method, values in wave.predictions.items():
         predictions[method] = values
+    for name in ("hr_bpm", "hr_time_s", "resp", "resp_time_s"):
+        if getattr(wave, name) is not None:
+            place[name] = getattr(wave, name)
+    if wave.rates:
+        rates, rate_times = (place.create_group(name, track_order=True) for name in ("rate", "rate_time_s"))
+        for method, pair in wave.rates.items():
+            rates[method], rate_times[method] = pair
     place.attrs["subject"], place.attrs["dataset"] = wave.subject, wave.dataset
     place.attrs["fps"], place.attrs["part"] = float(wave.fps), wave.part
     if wave.reference_hr_bpm is not None:
@@ -163,10 +224,22 @@ def _read_one(path: Path, handle: h5py.File, key: str) -> RecordingWaveform:
             reference_hr_bpm=None if reference is None else float(reference),
             conditions={k.removeprefix("condition."): str(v) for k, v in sorted(named.items())
                         if k.startswith("condition.")},
-            part=str(named.get("part", "test")),
+            part=str(named.get("part", "test")), **_read_series(recording),
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}") from None
     except UserError as error:
         text = str(error)
         raise UserError(text if str(path) in text else f"{path}, recording {text}") from None
+
+
+def _read_series(recording: h5py.Group) -> dict[str, Any]:
+    """The optional arrays that the recording has, by field of RecordingWaveform."""
+    pairs = (("hr_bpm", "hr_time_s"), ("resp", "resp_time_s"))
+    present = set(names(recording))
+    found: dict[str, Any] = {name: read_array(recording, name) for pair in pairs for name in pair
+                             if present.intersection(pair)}
+    if "rate" in present:
+        rates, times = group(recording, "rate"), group(recording, "rate_time_s")
+        found["rates"] = {name: (read_array(rates, name), read_array(times, name)) for name in rates}
+    return found

@@ -209,7 +209,7 @@ def test_when_all_fail_every_metric_is_null() -> None:
     wave = recording(0, predictions={"net": np.zeros(600)})
     row = protocols.score([wave])["rows"][0]
     assert row["n"] == 0 and all(row[name] is None for name in ("mae_bpm", "rmse_bpm", "snr_db", "macc"))
-    assert row["reasons"]["mae_bpm"] == "no unit could be scored"
+    assert row["reasons"]["mae_bpm"] == "no unit could be scored: the waveform is constant"
 
 
 def test_method_without_a_prediction_fails_there() -> None:
@@ -370,7 +370,7 @@ def test_windows_csv_holds_every_unit(tmp_path: Path) -> None:
     protocols.write_windows(tmp_path / "windows.csv", metrics["windows"])
     lines = (tmp_path / "windows.csv").read_text().splitlines()
     assert lines[0].startswith("part,recording,subject,method,start_s,stop_s,reference,reference_bpm")
-    assert len(lines) == 1 + 2 * 4 * 2 and ",constant,0,5," in lines[2] and lines[2].endswith(",,,")
+    assert len(lines) == 1 + 2 * 4 * 2 and ",constant,0,5," in lines[2] and ",,,,,,," in lines[2]
 
 
 # Is there a pulse
@@ -492,7 +492,7 @@ class Clips:
 
     key, recording, subject, dataset, fps, n_frames = "any.r0", "r0", "s0", "any", FPS, 60
     roi_rgb, region_names = None, ()
-    reference_hr_bpm = None
+    reference_hr_bpm = device_rate = respiration = None
 
     def __init__(self, labelled: bool = True) -> None:
         self.conditions = {"light": "dim"}

@@ -172,9 +172,14 @@ class Bp4dRecording(RawRecording):
         )
 
     def _places(self) -> tuple[Series, list[str]]:
-        """(T,) each picture's place by the number in its name, so that a missing one moves no other."""
+        """(T,) each picture's place by the number in its name, so that a missing one moves no other.
+
+        Numbers that do not count by one give the order only.
+        """
         reader = self.open_frames()
         places = np.array(reader.numbers, dtype=np.float64) - reader.numbers[0]
+        if len(places) > 1 and np.median(np.diff(places)) != 1:
+            return np.arange(len(places), dtype=np.float64), []
         n_lacking = int(places[-1]) + 1 - len(places)
         if n_lacking > tolerated(len(places)):
             raise UserError(f"{self.recording}: by their numbers {n_lacking} of {int(places[-1]) + 1} pictures "
