@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from pathlib import Path
 
 from utils.config import params_table, schema
+from utils.files import read_json
 from utils.registry import Registry
 from utils.runlog import say
+
+SPLITS = Path(__file__).parent.parent / "params" / "splits"
 
 
 def listing(args: argparse.Namespace) -> int:
@@ -18,20 +23,30 @@ def listing(args: argparse.Namespace) -> int:
     from evaluation import protocols
     from nets.methods import METHODS
     from nets.registry import NETS
+    from preprocessing import defects
     from preprocessing.face import FACE_FINDERS
     from preprocessing.sources import SOURCES
 
     for title, registry in {"nets": NETS, "methods": METHODS, "datasets": SOURCES,
                             "face finders": FACE_FINDERS}.items():
         _print(title, registry)
-    say("datasets that are not supported")
-    for name, reason in SOURCES.refused.items():
-        say(f"  {name:22} {reason}")
-    say()
-    say("protocols")
-    for name in protocols.names():
-        say(f"  {name:22} {protocols.describe(name)}")
+    _print_lines("datasets that are not supported", SOURCES.refused)
+    _print_lines("lists of recordings with known defects (data.sets.*.exclude_lists)", {
+        f"{dataset} {name}": f"{len(reasons)} recordings"
+        for dataset in SOURCES.names() for name, reasons in defects.lists_of(dataset).items()
+    })
+    _print_lines("published splits (split.file, from params/splits)", {
+        path.name: read_json(path)["about"]["source"] for path in sorted(SPLITS.glob("*.json"))
+    })
+    _print_lines("protocols", {name: protocols.describe(name) for name in protocols.names()})
     return 0
+
+
+def _print_lines(title: str, lines: Mapping[str, str]) -> None:
+    say(title)
+    for name, text in lines.items():
+        say(f"  {name:22} {text}")
+    say()
 
 
 def _print(title: str, registry: Registry) -> None:

@@ -138,5 +138,7 @@ def test_every_command_of_the_readme_is_one(capsys: pytest.CaptureFixture) -> No
             assert stop.code == 0, line
     for name in re.findall(r"python -m benchmarks\.(\w+)", text):
         assert (ROOT / "benchmarks" / f"{name}.py").exists(), name
-    for target in re.findall(r"`make ([a-z-]+)", text):
-        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    targets += re.search(r"^TABLES := (.+)$", makefile, re.MULTILINE)[1].split()
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
