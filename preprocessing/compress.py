@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import IO, Any
@@ -25,7 +26,6 @@ _RATE_DENOMINATOR = 500
 """Frame rates are given as fractions this fine: MPEG-4 has room for no more."""
 _OFF = 0.15
 """Share by which the real bitrate may miss the wanted one without a warning."""
-BLOCK_FRAMES = 32
 
 
 @dataclass(frozen=True)
@@ -56,56 +56,79 @@ class Copy:
     warnings: list[str]
 
 
-def make_copy(
-    name: str, frames: Iterable[Frame], is_bgr: bool, fps: float,
-    crop: Callable[[Iterator[Frame]], tuple[int, NDArray[np.float32]]],
-) -> Copy:
-    """Encode `frames` (H, W, 3) at quality `name`, decode them, and hand them to `crop`.
+def make_copies(
+    names: Sequence[str], frames: Iterable[Frame], is_bgr: bool, fps: float,
+    crop: Callable[[str, Iterator[Frame]], tuple[int, NDArray[np.float32]]],
+) -> dict[str, Copy]:
+    """Encode `frames` (H, W, 3), read once, at each quality; decode them and hand them to `crop`.
 
-    fps: the true frame rate, on which the bitrate rests. crop(frames) stores the crops of the decoded
-    frames, which come in the colour order of the given ones, and returns their number and region
-    colours. The stream lies in a temporary file without a name. UserError when frames are lost.
+    fps: the true frame rate, on which the bitrates rest. crop(name, frames) stores the crops of the
+    decoded frames, which come in the colour order of the given ones, and returns their number and region
+    colours. The streams lie in temporary files without names. UserError when frames are lost.
     """
-    quality = Quality.parse(name)
-    with tempfile.TemporaryFile() as handle:
-        n_frames, n_bytes = _encode(frames, is_bgr, fps, quality, handle)
-        handle.seek(0)
-        n_decoded, roi_rgb = crop(_decode(handle, is_bgr))
-    if n_decoded != n_frames:
-        raise UserError(f"quality {name}: {n_frames} frames were encoded and {n_decoded} came back")
-    kbps = n_bytes * 8 / 1000 * fps / n_frames
-    off = abs(kbps / quality.kbps - 1) > _OFF
+    with contextlib.ExitStack() as stack:
+        encoders = {
+            name: _Encoder(Quality.parse(name), is_bgr, fps, stack.enter_context(tempfile.TemporaryFile()))
+            for name in names
+        }
+        for frame in frames:
+            even = _even(frame)
+            for encoder in encoders.values():
+                encoder.add(even)
+        return {name: _decoded(name, encoder, is_bgr, fps, crop) for name, encoder in encoders.items()}
+
+
+def _decoded(
+    name: str, encoder: _Encoder, is_bgr: bool, fps: float,
+    crop: Callable[[str, Iterator[Frame]], tuple[int, NDArray[np.float32]]],
+) -> Copy:
+    """The copy of a whole stream."""
+    encoder.finish()
+    n_decoded, roi_rgb = crop(name, _decode(encoder.handle, is_bgr))
+    if n_decoded != encoder.n_frames:
+        raise UserError(f"quality {name}: {encoder.n_frames} frames were encoded and {n_decoded} came back")
+    kbps, wanted = encoder.n_bytes * 8 / 1000 * fps / encoder.n_frames, Quality.parse(name).kbps
+    off = abs(kbps / wanted - 1) > _OFF
     return Copy(kbps, roi_rgb, [f"quality {name}: {kbps:.0f} kb/s came out"] if off else [])
 
 
-def _encode(
-    frames: Iterable[Frame], is_bgr: bool, fps: float, quality: Quality, handle: IO[bytes]
-) -> tuple[int, int]:
-    """Write a Matroska stream; returns the number of frames and the bytes of the video alone."""
-    import av
+class _Encoder:
+    """Writes a Matroska stream frame by frame; counts frames, and the bytes of the video alone."""
 
-    codec, options = _CODECS[quality.codec]
-    n_frames = n_bytes = 0
-    with av.open(handle, "w", format="matroska") as container:
-        stream: Any = container.add_stream(
-            codec, rate=Fraction(fps).limit_denominator(_RATE_DENOMINATOR), options=options
-        )
-        stream.pix_fmt, stream.bit_rate = "yuv420p", quality.kbps * 1000
-        stream.codec_context.thread_count = 1
-        for frame in frames:
-            even = _even(frame)
-            if n_frames == 0:
-                stream.height, stream.width = even.shape[:2]
-            picture = av.VideoFrame.from_ndarray(even, format="bgr24" if is_bgr else "rgb24")
-            picture.pts = n_frames
-            n_frames += 1
-            for packet in stream.encode(picture):
-                n_bytes += packet.size
-                container.mux(packet)
-        for packet in stream.encode(None):
-            n_bytes += packet.size
-            container.mux(packet)
-    return n_frames, n_bytes
+    def __init__(self, quality: Quality, is_bgr: bool, fps: float, handle: IO[bytes]) -> None:
+        import av
+
+        codec, options = _CODECS[quality.codec]
+        self.handle, self.n_frames, self.n_bytes = handle, 0, 0
+        self._format = "bgr24" if is_bgr else "rgb24"
+        self._container = av.open(handle, "w", format="matroska")
+        rate = Fraction(fps).limit_denominator(_RATE_DENOMINATOR)
+        stream: Any = self._container.add_stream(codec, rate=rate, options=options)
+        self._stream = stream
+        self._stream.pix_fmt, self._stream.bit_rate = "yuv420p", quality.kbps * 1000
+        self._stream.codec_context.thread_count = 1
+
+    def add(self, frame: Frame) -> None:
+        """Encode the next frame, of even sides."""
+        import av
+
+        if self.n_frames == 0:
+            self._stream.height, self._stream.width = frame.shape[:2]
+        picture = av.VideoFrame.from_ndarray(frame, format=self._format)
+        picture.pts = self.n_frames
+        self.n_frames += 1
+        self._mux(picture)
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, and go back to the beginning of the file."""
+        self._mux(None)
+        self._container.close()
+        self.handle.seek(0)
+
+    def _mux(self, picture: Any) -> None:
+        for packet in self._stream.encode(picture):
+            self.n_bytes += packet.size
+            self._container.mux(packet)
 
 
 def _decode(handle: IO[bytes], is_bgr: bool) -> Iterator[Frame]:

@@ -52,21 +52,22 @@ def extract(recording: RawRecording, settings: ExtractSettings, sink: Sink, beat
     result = _collect(recording, settings, labels, video, cropper, {
         "face_finder": name, "n_looks": track.n_looks, "warnings": finder.warnings,
     })
-    for quality in settings.qualities:
-        _add_copy(result, quality, video, cropper)
+    if settings.qualities:
+        _add_copies(result, settings.qualities, video, cropper)
     return result
 
 
-def _add_copy(result: Extracted, name: str, video: _Video, cropper: Cropper) -> None:
-    """One compressed copy of the recording: its crops go to the sink, its colours into `result`."""
+def _add_copies(result: Extracted, names: tuple[str, ...], video: _Video, cropper: Cropper) -> None:
+    """Compressed copies of the recording: their crops go to the sink, their colours into `result`."""
     n_frames, fps = int(str(result.attributes["n_frames"])), float(str(result.attributes["fps"]))
-    copy = compress.make_copy(
-        name, itertools.islice(video.again(), n_frames), video.is_swapped, fps,
-        lambda frames: cropper.copy(name, video.beating(frames)),
+    copies = compress.make_copies(
+        names, itertools.islice(video.again(), n_frames), video.is_swapped, fps,
+        lambda name, frames: cropper.copy(name, video.beating(frames)),
     )
-    result.arrays[f"quality/{name}/roi_rgb"] = copy.roi_rgb
-    result.attributes[f"quality.{name}.kbps"] = copy.kbps
-    result.warnings += copy.warnings
+    for name, copy in copies.items():
+        result.arrays[f"quality/{name}/roi_rgb"] = copy.roi_rgb
+        result.attributes[f"quality.{name}.kbps"] = copy.kbps
+        result.warnings += copy.warnings
 
 
 class _Video:

@@ -14,7 +14,7 @@ from dataset.index import RecordingInfo
 from dataset.loader import ClipLoader
 from dataset.reader import StoreClips
 from preprocessing import compress
-from preprocessing.compress import Quality, make_copy
+from preprocessing.compress import Quality, make_copies
 from preprocessing.crops import ExtractSettings
 from preprocessing.extract import extract
 from preprocessing.sources.video_file import video_file
@@ -125,11 +125,11 @@ def test_odd_sides_are_encoded():
     frames = [np.full((33, 35, 3), 40 * i, np.uint8) for i in range(5)]
     seen: list[np.ndarray] = []
 
-    def crop(decoded):
+    def crop(name, decoded):
         seen.extend(decoded)
         return len(seen), np.zeros((5, 1, 3), np.float32)
 
-    make_copy("x264_100", frames, False, 29.7, crop)
+    make_copies(["x264_100"], frames, False, 29.7, crop)
     assert len(seen) == 5
     assert all(abs(float(a[:33, :35].mean()) - 40 * i) < 4 for i, a in enumerate(seen))
 
@@ -140,7 +140,17 @@ def test_lost_frames_are_an_error(monkeypatch):
     monkeypatch.setattr(compress, "_decode", lambda *a: (f for i, f in enumerate(decode(*a)) if i))
     frames = [np.zeros((32, 32, 3), np.uint8)] * 5
     with pytest.raises(UserError, match="5 frames were encoded and 4 came back"):
-        make_copy("x264_100", frames, False, 30.0, lambda d: (len(list(d)), np.zeros((5, 1, 3), np.float32)))
+        make_copies(["x264_100"], frames, False, 30.0, lambda _, d: (len(list(d)), np.zeros((5, 1, 3), "f4")))
+
+
+def test_a_video_that_breaks_off_is_one_failure():
+    """An error of the reader amid the encoding comes through; nothing hangs or crashes."""
+    def broken():
+        yield from [np.zeros((32, 32, 3), np.uint8)] * 3
+        raise UserError("the video is cut short")
+
+    with pytest.raises(UserError, match="cut short"):
+        make_copies(["x264_100", "x265_100", "mpeg4_100"], broken(), False, 30.0, lambda _, d: (0, None))
 
 
 @pytest.fixture(scope="module")

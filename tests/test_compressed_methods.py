@@ -12,7 +12,9 @@ from losses.video import psnr_db, skin_bce
 from losses.waveform import neg_pearson
 from nets import methods
 from tests.fakes import FakeUpdater, clip_batch, make_adam
-from utils.errors import UserError
+from tests.training_toys import Batches, settings, train
+from utils.contracts import ClipBatch, InputSpec
+from utils.errors import Interrupted, UserError
 
 SMALL = {"width": 4, "blocks": 1}
 
@@ -173,3 +175,43 @@ def test_recomputing_in_the_joint_stage_changes_no_bit():
         loss.backward()
         results.append([loss, *(p.grad for p in net.stven.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+class Pairs(Batches):
+    """Batches of a stage, a function of (epoch, index); with `after`, stopped before that one."""
+
+    def __init__(self, spec: InputSpec, after: int | None = None) -> None:
+        super().__init__(steps=3)
+        self.spec, self.after = spec, after
+
+    def batch(self, epoch: int, index: int) -> ClipBatch:
+        if epoch * self.steps + index == self.after:
+            raise Interrupted(143)
+        batch = clip_batch(self.spec)
+        scale = 1 + 0.1 * (epoch * self.steps + index)
+        return type(batch)(**{**vars(batch), "video": batch.video * scale})
+
+
+@pytest.mark.parametrize("name", ["rppgnet", "stven", "stven_rppgnet"])
+@pytest.mark.parametrize("after", [1, 4])
+def test_every_stage_resumes_to_the_same_bits(name, after, tmp_path):
+    """A stage that was stopped in the middle of an epoch ends with the bits of the undisturbed one."""
+    section = settings(epochs=2, checkpoint_steps=1)
+    _, straight = train(tmp_path / "a" / "checkpoints", section, Pairs(stage(name).input_spec),
+                        method=stage(name))
+    folder = tmp_path / "b" / "checkpoints"
+    with pytest.raises(Interrupted):
+        train(folder, section, Pairs(stage(name).input_spec, after), method=stage(name))
+    _, resumed = train(folder, section, Pairs(stage(name).input_spec), method=stage(name))
+    state, other = straight.state_dict(), resumed.state_dict()
+    assert all(torch.equal(state[key], other[key]) for key in state)
+
+
+def test_stven_learns_to_undo_a_change():
+    """Of copies that are darker and flatter STVEN learns to come back: under half of the copy's error."""
+    method = stage("stven").train()
+    batch = clip_batch(method.input_spec)
+    batch.extras["degraded"] = 0.6 * batch.video - 0.2
+    updater = FakeUpdater(method.optimizers(make_adam))
+    gains = [float(method.train_step(batch, updater)["psnr_gain_db"]) for _ in range(80)]
+    assert gains[0] < 0 and gains[-1] > 3
