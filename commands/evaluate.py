@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation import protocols, sensitivity, vital_signs
 from evaluation.protocols import Protocol
 from evaluation.table import metrics_markdown
-from evaluation.waveforms import read_waveforms
+from evaluation.waveforms import read_waveforms, training_of
 from utils.config import validate
 from utils.errors import UserError
 from utils.files import read_json, safe_name, write_json, write_text
@@ -43,13 +43,16 @@ def evaluate(args: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     scored: dict[str, dict[str, Any]] = {}
     for protocol in chosen:
+        # the run's window belongs to the run's protocol: another one that is asked for is that one, unchanged
+        window_s = settings.window_s if protocol.name == settings.protocol else None
         metrics = protocols.score(
-            waveforms, protocol, window_s=settings.window_s, bootstrap=settings.bootstrap, seed=seed,
+            waveforms, protocol, window_s=window_s, bootstrap=settings.bootstrap, seed=seed,
             constant_bpm=attributes.get("constant_bpm"), missing=missing, with_windows=False,
         )
         vital_signs.attach(metrics, signs)
         if parts:
             metrics["split"] = parts.about()
+            metrics["training"] = training_of(attributes)
         write_json(out / f"metrics.{protocol.name}.json", metrics)
         scored[protocol.name] = metrics
     if len(scored) == 1:

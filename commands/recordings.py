@@ -23,7 +23,8 @@ def fill(config: RunConfig) -> StoreReport:
 def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     """The recordings of the store by key, and who is in which part.
 
-    What is known against the recordings that take part is noted in the split, as is what was left out.
+    What is known against the recordings that take part is noted in the split, as is what was left out. Not
+    so for recordings with an origin of their own, which only bear the names of a dataset's.
     """
     store, names = Path(config.data.store), [entry.name for entry in config.data.sets]
     excluded = load_left_out(store, {entry.name: left_out(entry) for entry in config.data.sets})
@@ -39,7 +40,7 @@ def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     parts.exclusion_reasons = {info.key: info.reason for info in excluded}
     reasons = {recording_key(name, rec): why for name in names for rec, why in known(name).items()}
     parts.known_defects = {key: reasons[key] for name in parts.parts for key in parts.keys(name)
-                           if key in reasons}
+                           if key in reasons and "origin" not in infos[key].conditions}
     return infos, parts
 
 

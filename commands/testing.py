@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from commands.attention import write_attention
@@ -13,7 +14,7 @@ from evaluation import protocols, vital_signs
 from evaluation.infer import infer
 from evaluation.report import write_report
 from evaluation.table import main_markdown, metrics_markdown
-from evaluation.waveforms import RecordingWaveform, read_waveforms, write_waveforms
+from evaluation.waveforms import RecordingWaveform, read_waveforms, training_of, write_waveforms
 from nets.methods.base import Method
 from utils.files import write_json, write_text
 from utils.runlog import say
@@ -25,9 +26,11 @@ def test(
 ) -> None:
     """Predict every test recording, store the waveforms, score and report them."""
     waveforms = predict_parts(config, method, infos, parts)
-    train_rate = mean_rate_bpm(parts.select(infos.values(), "train"))
+    trained = parts.select(infos.values(), "train")
+    train_rate = mean_rate_bpm(trained)
     write_waveforms(folder / "waveforms.h5", waveforms, {
         "constant_bpm": train_rate, "net": config.net.name, "split": parts.hash,
+        **_training(method, trained),
     })
     metrics = score_run(config, folder, parts)
     write_text(folder / "table.md", metrics_markdown(metrics) + "\n")
@@ -36,6 +39,14 @@ def test(
         write_attention(folder, method, config.net.name, parts.select(infos.values(), "test"))
         write_report(folder)
     say(f"results: {folder} (report.html, table.md, metrics.json)")
+
+
+def _training(method: Method, recordings: Sequence[RecordingInfo]) -> dict[str, str]:
+    """What `training_of` reads back: datasets and origins of the training part, or none."""
+    used = recordings if method.trainable else []
+    origins = {info.conditions["origin"] for info in used if "origin" in info.conditions}
+    return {"train_datasets": ", ".join(sorted({info.dataset for info in used})),
+            "train_origins": ", ".join(sorted(origins))}
 
 
 def predict_parts(
@@ -69,5 +80,6 @@ def score_run(config: RunConfig, folder: Path, parts: Parts) -> dict:
     rows = metrics.pop("windows")
     protocols.write_windows(folder / "windows.csv", rows)
     metrics["split"] = parts.about()
+    metrics["training"] = training_of(attributes)
     write_json(folder / "metrics.json", metrics)
     return metrics

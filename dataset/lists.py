@@ -111,7 +111,8 @@ class Resolver:
 
     An entry is a subject (or recording) id, "dataset/id", "dataset/*" for all of a dataset, or, from a
     .mat file, a number. left_out: recordings that the user excluded: naming one is no mistake.
-    may_lack: entries that nobody is known by are collected in `absent`, not refused.
+    may_lack: entries that nobody is known by are collected in `absent`, not refused. bounds: by part and
+    unit, the only datasets of which the part takes recordings: those that brought it in by "dataset/*".
     """
 
     units: Mapping[str, list[Named]]
@@ -119,6 +120,7 @@ class Resolver:
     left_out: Sequence[Named] = ()
     may_lack: bool = False
     absent: list[str] = field(default_factory=list)
+    bounds: dict[tuple[str, str], set[str]] = field(default_factory=dict)
 
     def resolve(self, lists: Mapping[str, Iterable[str]], may_repeat: bool = False) -> dict[str, list[str]]:
         """Units of every list, in natural order; UserError lists every wrong entry at once.
@@ -134,10 +136,7 @@ class Resolver:
             for entry in entries:
                 found = names.get(entry, [])
                 if len(found) == 1 or (found and entry.endswith("/*")):
-                    fresh = [unit for unit in found if may_repeat or unit not in where]
-                    problems += [f"{part}: {u} is also in {where[u]}" for u in found if u not in fresh]
-                    chosen[part] += fresh
-                    where.update(dict.fromkeys(fresh, part))
+                    problems += self._claim(part, entry, found, chosen[part], where, may_repeat)
                 elif found or not (entry in known_gone or self.may_lack):
                     problems.append(f"{part}: {self._not_one(entry, found, list(names))}")
                 elif entry not in known_gone:
@@ -146,6 +145,32 @@ class Resolver:
             shown = [*problems[:8], *([f"and {len(problems) - 8} more"] if len(problems) > 8 else [])]
             raise UserError("\n  ".join([f"the lists of the split have {len(problems)} problem(s):", *shown]))
         return in_order(chosen, list(self.units))
+
+    def _claim(
+        self, part: str, entry: str, found: list[str], mine: list[str], where: dict[str, str],
+        may_repeat: bool,
+    ) -> list[str]:
+        """Add the units of an entry to `mine`, those of the part, and say which are taken already."""
+        dataset, _, rest = entry.partition("/")
+        problems = []
+        for unit in found:
+            bound = self.bounds.get((part, unit))
+            if unit not in where or (may_repeat and unit not in mine):
+                mine.append(unit)
+                where[unit] = part
+                self.bounds |= {(part, unit): {dataset}} if rest == "*" else {}
+            elif rest == "*" and bound is not None and dataset not in bound:
+                bound.add(dataset)  # one person of two datasets, both listed whole
+            elif may_repeat:
+                self.bounds.pop((part, unit), None)
+            else:
+                problems.append(f"{part}: {unit} is also in {where[unit]}")
+        return problems
+
+    def taken(self, part: str, unit: str) -> list[Named]:
+        """The recordings that a part takes of a unit: all, but where it was listed as one of a dataset."""
+        only = self.bounds.get((part, unit))
+        return [info for info in self.units[unit] if only is None or info.dataset in only]
 
     def _unit(self, info: Named) -> str:
         return subject_name(info) if self.by == "subject" else info.key

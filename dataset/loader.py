@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,8 @@ from dataset import samplers
 from dataset.index import RecordingInfo
 from dataset.reader import Clip, StoreClips, collate
 from dataset.samplers import Batches, Sample
-from dataset.transforms import UNCHANGED, draw_change, single_thread, span_at_speed
+from dataset.shares import subject_name
+from dataset.transforms import DOUBLE, UNCHANGED, Change, draw_change, single_thread, span_at_speed
 from utils import interrupt
 from utils.contracts import ClipBatch, InputSpec
 from utils.errors import UserError
@@ -46,7 +48,8 @@ class _Maker(Dataset[ClipBatch | UserError]):
         if self._plan is None or self._plan[0] != epoch:
             lengths = [info.n_frames for info in self.infos]
             draw = samplers.get(self.spec.plan)
-            made = draw(lengths, self.frames, self.batch, self.clips_per_recording, self.seed, epoch)
+            people = [subject_name(info) for info in self.infos]
+            made = draw(lengths, self.frames, self.batch, self.clips_per_recording, self.seed, epoch, people)
             self._plan = epoch, made
         return self._plan[1]
 
@@ -55,8 +58,13 @@ class _Maker(Dataset[ClipBatch | UserError]):
         samples = self.plan(epoch)[step]
         with single_thread():
             sources = [self._source(sample.recording) for sample in samples]
-            return collate([self._clip(s, epoch, source) for s, source in zip(samples, sources, strict=True)],
-                           sources)
+            clips = [self._clip(s, epoch, source) for s, source in zip(samples, sources, strict=True)]
+            batch = collate(clips, sources)
+        batch.epoch = epoch
+        sides = [sample.side for sample in samples if sample.side is not None]
+        if sides:
+            batch.extras["side"] = torch.tensor(sides)
+        return batch
 
     def __getitem__(self, at: Step) -> ClipBatch | UserError:
         """As `make`, with a user's error as a value: raised in a worker it would lose its words."""
@@ -70,16 +78,28 @@ class _Maker(Dataset[ClipBatch | UserError]):
         first, n = source.labelled_run(self.frames + 1)
         # differences look one frame beyond the clip, where the recording does not end with the label
         frames, change = self.frames + (first + n < source.n_frames), UNCHANGED
-        if self.augment.flip or self.augment.speed:
+        start = self._start(sample, source, frames, change)
+        if self._augments:
             rng = sample_rng(self.seed, epoch, sample.index, _SAMPLE_STREAM)
-            change = draw_change(rng, self.augment, frames, n)
-        room = n - span_at_speed(frames, change.speed)
-        start = first + sample.start * (room + 1) // (source.n_frames - self.frames + 1)
+            rate = source.rate_bpm(start, start + self.frames) if self.augment.tempo else math.nan
+            change = draw_change(rng, self.augment, frames, n, rate)
+            start = self._start(sample, source, frames, change)
         copy = None
         if self.spec.qualities:
             rng = sample_rng(self.seed, epoch, sample.index, _COPY_STREAM)
             copy = int(rng.integers(len(self.spec.qualities)))
         return source.clip(start, self.frames, change, self._read_buffer(source.info.size), copy)
+
+    @property
+    def _augments(self) -> bool:
+        augment = self.augment
+        return bool(augment.flip or augment.speed or augment.tempo or augment.erase)
+
+    def _start(self, sample: Sample, source: StoreClips, frames: int, change: Change) -> int:
+        """Where in the labelled stretch the sample's start lies, at the speed of the change."""
+        first, n = source.labelled_run(self.frames + 1)
+        room = n - span_at_speed(frames, change.speed)
+        return first + sample.start * (room + 1) // (source.n_frames - self.frames + 1)
 
     def _source(self, recording: int) -> StoreClips:
         if recording not in self._sources:
@@ -91,7 +111,9 @@ class _Maker(Dataset[ClipBatch | UserError]):
 
     def _read_buffer(self, size: int) -> np.ndarray:
         """Memory for the frames of one clip, the same for clip after clip."""
-        longest = span_at_speed(self.frames + 1, max(1.0, self.augment.speed_high * (self.augment.speed > 0)))
+        augment = self.augment
+        fastest = max(1.0, augment.speed_high * (augment.speed > 0), DOUBLE * (augment.tempo > 0))
+        longest = span_at_speed(self.frames + 1, fastest)
         if self._buffer is None or self._buffer.shape[1] != size:
             self._buffer = np.empty((longest, size, size, 3), np.uint8)
         return self._buffer

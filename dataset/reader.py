@@ -20,6 +20,7 @@ from dataset.transforms import (
     Change,
     FrameStatistics,
     area_resize,
+    erased,
     label_statistics,
     resample_time,
     single_thread,
@@ -154,9 +155,10 @@ class StoreClips:
 
         def picture(name: str, buffer: np.ndarray | None) -> Tensor:
             resized = in_time(area_resize(self._frames(start, stop, buffer, name), spec.size))
-            return video_form(
+            made = video_form(
                 resized.flip(2) if change.flip else resized, spec.video, frames, self._statistics()
             )
+            return erased(made, change.erased)
 
         label = in_time(self.label[start:stop])
         extras = {name: self._extra(name, start, stop, change, in_time)[:frames] for name in spec.extras}
@@ -168,7 +170,7 @@ class StoreClips:
         return Clip(
             video=picture(self._frames_name, buffer), pulse=pulse, start=start, extras=extras,
             has_label=self.info.has_label and bool(pulse.isfinite().all()),
-            hr_bpm=self._rate_bpm(start, stop, speed),
+            hr_bpm=self.rate_bpm(start, stop, speed),
         )
 
     def labelled_run(self, frames: int) -> tuple[int, int]:
@@ -211,8 +213,11 @@ class StoreClips:
         good = np.isfinite(rate) & (rate > 0) & (rate < IMPOSSIBLE_BPM)
         return rate[good], time_s[good]
 
-    def _rate_bpm(self, start: int, stop: int, speed: float) -> float:
-        """Mean reference rate between two frames, times the speed: the device's, else the label's."""
+    def rate_bpm(self, start: int, stop: int, speed: float = 1.0) -> float:
+        """Mean reference rate between two frames, times the speed: the device's, else the label's.
+
+        NaN where neither is there.
+        """
         time_s, margin_s = self.time_s[start:stop].numpy(), 0.5 / self.fps
         inside = (self._hr_time_s >= time_s[0] - margin_s) & (self._hr_time_s <= time_s[-1] + margin_s)
         if inside.any():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,16 +12,20 @@ from utils.errors import UserError
 from utils.registry import did_you_mean
 from utils.seeding import sample_rng
 
-_PLAN_STREAM = 1
+_PLAN_STREAM, _SIDE_STREAM = 1, 5
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip of an epoch: position of its recording in the list, first frame, number in the epoch."""
+    """One clip of an epoch: position of its recording in the list, first frame, number in the epoch.
+
+    side: 0 or 1 where the plan deals clips to two sides, else None.
+    """
 
     recording: int
     start: int
     index: int
+    side: int | None = None
 
 
 Batches = list[list[Sample]]
@@ -32,9 +36,12 @@ class Plan(Protocol):
 
     def __call__(
         self, lengths: list[int], frames: int, batch: int, clips_per_recording: int | None,
-        seed: int, epoch: int,
+        seed: int, epoch: int, people: Sequence[str] = (),
     ) -> Batches:
-        """lengths: frames of each recording, none below `frames`. As many batches every epoch."""
+        """lengths: frames of each recording, none below `frames`; people: who is seen in each.
+
+        As many batches every epoch.
+        """
         ...
 
 
@@ -66,7 +73,8 @@ def visits(lengths: list[int], frames: int, clips_per_recording: int | None) -> 
 
 @register("clips")
 def clips(
-    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int
+    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int,
+    people: Sequence[str] = (),
 ) -> Batches:
     """Clips at random starts, shuffled over all recordings; the last batch may be smaller."""
     rng = sample_rng(seed, epoch, _PLAN_STREAM)
@@ -77,7 +85,8 @@ def clips(
 
 @register("in_order")
 def in_order(
-    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int
+    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int,
+    people: Sequence[str] = (),
 ) -> Batches:
     """Nothing random: recording after recording, clips evenly spread over each; every epoch the same."""
     counts = visits(lengths, frames, clips_per_recording)
@@ -92,7 +101,8 @@ def in_order(
 
 @register("distinct")
 def distinct(
-    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int
+    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int,
+    people: Sequence[str] = (),
 ) -> Batches:
     """Like "clips", but no recording is twice in a batch, and all batches are full.
 
@@ -110,6 +120,55 @@ def distinct(
     n_batches = max(-(-int(wanted.sum()) // width), int(wanted.max()))
     counts = _fill(wanted, n_batches, n_batches * width, rng)
     return _cut(_deal(counts, n_batches, width, rng), lengths, frames, rng)
+
+
+@register("halves")
+def halves(
+    lengths: list[int], frames: int, batch: int, clips_per_recording: int | None, seed: int, epoch: int,
+    people: Sequence[str] = (),
+) -> Batches:
+    """Each batch holds `batch` clips of one half of the people, then as many of the other half.
+
+    Who is in which half depends on the seed alone, never on the epoch. The half with fewer clips visits
+    recordings again, so that all batches are full.
+    """
+    side_of = two_sides(lengths, people, seed)
+    rng = sample_rng(seed, epoch, _PLAN_STREAM)
+    counts = np.array(visits(lengths, frames, clips_per_recording))
+    lines = []
+    for side in (0, 1):
+        members = np.flatnonzero(side_of == side)
+        lines.append(rng.permutation(np.repeat(members, counts[members])))
+    n_batches = -(-max(map(len, lines)) // batch)
+    full = [_refilled(line, n_batches * batch, rng).reshape(n_batches, batch) for line in lines]
+    made = _cut(list(np.concatenate(full, axis=1)), lengths, frames, rng)
+    return [[replace(sample, side=int(side_of[sample.recording])) for sample in row] for row in made]
+
+
+def two_sides(lengths: Sequence[int], people: Sequence[str], seed: int) -> np.ndarray:
+    """0 or 1 for each recording, nobody on both sides, about as many frames on each: (n,) int64.
+
+    UserError for fewer than two people.
+    """
+    names = sorted(set(people))
+    if len(names) < 2:
+        raise UserError(f'batch plan "halves" deals people to two sides, and the training part has '
+                        f"{len(names)}; check section split")
+    order = sample_rng(seed, _SIDE_STREAM).permutation(len(names))
+    frames = {name: sum(n for n, who in zip(lengths, people, strict=True) if who == name) for name in names}
+    load, side = [0, 0], {}
+    for place in order:
+        side[names[place]] = int(load[1] < load[0])
+        load[side[names[place]]] += frames[names[place]]
+    return np.array([side[who] for who in people])
+
+
+def _refilled(line: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """`line` and, behind it, random permutations of it until there are `total` entries."""
+    parts = [line]
+    while sum(map(len, parts)) < total:
+        parts.append(rng.permutation(line))
+    return np.concatenate(parts)[:total]
 
 
 def _fill(counts: np.ndarray, highest: int, total: int, rng: np.random.Generator) -> np.ndarray:

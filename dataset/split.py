@@ -119,7 +119,10 @@ def make_split(
     chosen, source = _drawn(chosen, given, units, resolver, settings, seed)
     ordered = [*(name for name in MAIN_PARTS if chosen.get(name)), *extra]
     failed_keys = {info.key for info in failed}
-    parts = {name: _part([i for unit in chosen[name] for i in units[unit]], failed_keys) for name in ordered}
+    parts = {
+        name: _part([i for unit in chosen[name] for i in resolver.taken(name, unit)], failed_keys)
+        for name in ordered
+    }
     _require(parts, [*require, *extra])
     placed = {key for part in parts.values() for key in (*part.recordings, *part.missing)}
     everyone = [info.key for members in units.values() for info in members]

@@ -204,28 +204,75 @@ def _end_with_zeros(values: Tensor, n_frames: int) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Tube:
+    """A box of pixels over some frames, in shares of the clip: first and length on each axis, 0 to 1."""
+
+    time: tuple[float, float]
+    rows: tuple[float, float]
+    columns: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Change:
-    """What augmentation does to one clip: the speed it is played at, and whether it is mirrored."""
+    """What augmentation does to a clip: the speed it is played at, whether it is mirrored, what is erased."""
 
     speed: float = 1.0
     flip: bool = False
+    erased: Tube | None = None
 
 
 UNCHANGED = Change()
+HALF, DOUBLE = 0.5, 2.0
 
 
-def draw_change(rng: np.random.Generator, augment: Augment, frames: int, available: int) -> Change:
+def draw_change(
+    rng: np.random.Generator, augment: Augment, frames: int, available: int, rate_bpm: float = math.nan
+) -> Change:
     """Draw the change of one training clip of `frames` frames of a recording with `available`.
 
-    The number of draws does not depend on their outcome. A speed for which the recording is too
-    short is lowered to the highest that fits.
+    rate_bpm: of the clip, which the tempo depends on; NaN leaves that alone. The number of draws does not
+    depend on their outcome. A speed for which the recording is too short is lowered to the highest that
+    fits; a doubled tempo is left out.
     """
     flip, fast = rng.random(), rng.random()
     speed = float(rng.uniform(augment.speed_low, augment.speed_high))
-    if fast >= augment.speed:
-        return Change(1.0, flip < augment.flip)
+    tempo, erase = rng.random(), rng.random()
+    tube = _draw_tube(rng, augment)
     highest = (available - 1) / (frames - 1)
-    return Change(min(speed, highest), flip < augment.flip)
+    played = min(speed, highest) if fast < augment.speed else 1.0
+    if tempo < augment.tempo:
+        changed = _tempo(rate_bpm, augment)
+        played = changed if 1.0 != changed <= highest else played
+    return Change(played, flip < augment.flip, tube if erase < augment.erase else None)
+
+
+def _tempo(rate_bpm: float, augment: Augment) -> float:
+    """The speed that brings a rate towards the middle and beyond (Yu et al., AutoHR, SPL 2020)."""
+    if rate_bpm > augment.tempo_high_bpm:
+        return HALF
+    return DOUBLE if rate_bpm < augment.tempo_low_bpm else 1.0
+
+
+def _draw_tube(rng: np.random.Generator, augment: Augment) -> Tube:
+    """A tube anywhere, of any area and length up to the allowed ones, at most twice as wide as high."""
+    area, length, aspect, *places = rng.random(6)
+    side = math.sqrt(area * augment.erase_area)
+    stretch = math.sqrt(2.0 ** (2 * aspect - 1))
+    sizes = [length * augment.erase_length, min(1.0, side * stretch), min(1.0, side / stretch)]
+    time, rows, columns = (
+        (float(place * (1 - size)), float(size)) for place, size in zip(places, sizes, strict=True)
+    )
+    return Tube(time, rows, columns)
+
+
+def erased(video: Tensor, tube: Tube | None) -> Tensor:
+    """(T, H, W, C) with the tube set to 0, changed in place; parts of pixels and frames stay."""
+    if tube is None:
+        return video
+    spans = zip(video.shape, (tube.time, tube.rows, tube.columns), strict=False)
+    t, h, w = (slice(round(first * n), round(first * n) + int(length * n)) for n, (first, length) in spans)
+    video[t, h, w] = 0
+    return video
 
 
 def span_at_speed(frames: int, speed: float) -> int:

@@ -36,7 +36,8 @@ def ablation_table(name: str, runs: Mapping[str, Sequence[Path]]) -> Table | Non
     columns = ["ablation", "variant", f"published {_short(metric)}", "to the first", f"ours {_short(metric)}",
                "to the first ", "runs", "recipe"]
     spread = ["±: SD over runs, n - 1 in the denominator"] if any(len(v) > 1 for v in ours.values()) else []
-    return Table(str(table["title"]), columns, rows, [str(table["source"]), *table["notes"], *spread])
+    told = [note for folders in runs.values() for run in folders for note in _notes(run)]
+    return Table(str(table["title"]), columns, rows, [str(table["source"]), *table["notes"], *spread, *told])
 
 
 def _value(run: Path, metric: str) -> float | None:
@@ -47,6 +48,17 @@ def _value(run: Path, metric: str) -> float | None:
     found = [row.get(metric) for row in read_json(path)["rows"] if row["method"] == net]
     value = found[0] if found else None
     return None if value is None else float(value)
+
+
+def _notes(run: Path) -> list[str]:
+    """What keeps a run's number from being compared: other data, leaks, recordings that are missing."""
+    metrics = read_json(run / "metrics.json")
+    test, split = metrics.get("test", {}), metrics.get("split", {})
+    found = [f"{', '.join(test['origins'])} recordings, not the dataset's"] if test.get("origins") else []
+    found += ["LEAKS: people are on both sides of the split"] if split.get("leaks") else []
+    lost, every = test.get("n_missing", 0), test.get("n_recordings", 0)
+    found += [f"{lost} recordings are missing beside {every} scored"] if lost else []
+    return [f"{run.name}: {'; '.join(found)}"] if found else []
 
 
 def _cells(values: Sequence[float | None], first: Sequence[float | None]) -> list[str]:

@@ -2,81 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from evaluation.cells import counted
 from evaluation.pooling import pool
-from evaluation.table import expected_units
+from evaluation.runs import Run, common_name, experiment, load_run, run_names
+from evaluation.split_notes import named
+from evaluation.table import bins_bpm, expected_units
 from utils.errors import UserError
-from utils.files import digest, read_json, safe_name
+from utils.files import digest
 
-FOLDED = ("kfold", "loso", "folds")
-# What may differ between runs of one experiment: where and how it ran, its seed and its fold.
-NOT_THE_EXPERIMENT = (
-    "run", "logging", "data.store", "data.workers", "preprocessing.enabled", "preprocessing.workers",
-    "preprocessing.timeout_s", "preprocessing.allow_failed", "preprocessing.verify", "train.checkpoint_steps",
-    "split.fold", "evaluation.batch",
-)
 NUMBERS = ("mae_bpm", "rmse_bpm", "sd_bpm", "me_bpm", "mape_percent", "pearson_r", "snr_db", "macc")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder: its params and split ({} where it has none) and its metrics."""
-
-    folder: Path
-    params: Mapping[str, Any]
-    split: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The folder's name."""
-        return self.folder.resolve().name
-
-    @property
-    def seed(self) -> int:
-        """Seed of everything random."""
-        return int(self.params.get("run", {}).get("seed", 0))
-
-    @property
-    def fold(self) -> int | None:
-        """The tested fold; None where the split has no folds."""
-        settings = self.params.get("split", {})
-        return int(settings.get("fold", 0)) if settings.get("scheme") in FOLDED else None
-
-    @property
-    def id(self) -> str:
-        """Eight characters that change with the experiment and with who is tested."""
-        return digest({"params": experiment(self.params), "seed": self.seed,
-                       "split": self.split.get("hash")})[:8]
-
-    @property
-    def net(self) -> str:
-        """Name of the run's own row; empty where it is not known."""
-        return str(self.params.get("net", {}).get("name", ""))
-
-    @property
-    def leaks(self) -> tuple[str, ...]:
-        """Which parts share subjects, in words; empty where none do."""
-        about = self.metrics.get("split", {})
-        if not about.get("leaks"):
-            return ()
-        return tuple(about.get("leak_details") or ["train and test share subjects"])
-
-    def part(self, name: str) -> Mapping[str, Any]:
-        """One part of the split: subjects, recordings and missing."""
-        empty: dict[str, list[str]] = {"subjects": [], "recordings": [], "missing": []}
-        return {**empty, **self.split.get("parts", {}).get(name, {})}
-
-    def datasets(self, part: str) -> tuple[str, ...]:
-        """Datasets of a part of the split."""
-        return tuple(sorted({key.partition(".")[0] for key in self.part(part)["recordings"]}))
 
 
 @dataclass(frozen=True)
@@ -87,9 +27,10 @@ class Result:
     together. names: the names it may be published under. values: metrics by name, None where one does not
     exist; spread: their SD over seeds or folds (ddof 1), empty for a single run. n of expected: scored units;
     n_recordings: recordings behind them; subjects: those tested, as "dataset/subject"; split_source: where
-    the split was published; leaks: which parts share subjects; untested: recordings of the set that no
-    fold tested; is_mean: the mean of the folds' own numbers, beside the row over all of them; notes: what a
-    reader must know.
+    the split was published; origins, train_origins: "synthetic" and the like, of recordings tested and
+    trained on that only have the layout of their dataset; leaks: which parts share subjects; untested:
+    recordings of the set that no fold tested; is_mean: the mean of the folds' own numbers, beside the row
+    over all of them; notes: what a reader must know.
     """
 
     run: str
@@ -107,6 +48,7 @@ class Result:
     spread: Mapping[str, float | None] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     origins: tuple[str, ...] = ()
+    train_origins: tuple[str, ...] = ()
     split_source: str = ""
     leaks: tuple[str, ...] = ()
     untested: int = 0
@@ -119,37 +61,6 @@ class Result:
         """Run, id (of all runs where there are several), and what was taken together."""
         identity = self.ids[0] if len(self.ids) == 1 else digest(list(self.ids))[:8]
         return ", ".join([f"{self.run} {identity}", *self.how])
-
-
-def load_run(folder: Path, protocol: str | None = None) -> Run:
-    """A run folder with its metrics, or those that `evaluate` wrote for another protocol.
-
-    UserError names what is missing or is not what a run writes.
-    """
-    path = folder / (f"metrics.{safe_name(protocol)}.json" if protocol else "metrics.json")
-    if not path.exists():
-        todo = f"`python main.py evaluate {folder} --protocol {protocol}`" if protocol else "finish the run"
-        raise UserError(f"{folder}: no {path.name}; {todo} first")
-    metrics = read_json(path)
-    if not isinstance(metrics, dict) or not {"protocol", "test", "rows"} <= set(metrics):
-        raise UserError(f"{path}: not the metrics of a run; write it again with `python main.py run`")
-    files = {name: folder / f"{name}.json" for name in ("params", "split")}
-    known = {name: read_json(file) if file.exists() else {} for name, file in files.items()}
-    return Run(folder, known["params"], known["split"], metrics)
-
-
-def experiment(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Params without what may differ between runs of one experiment."""
-    kept = copy.deepcopy(dict(params))
-    for path in NOT_THE_EXPERIMENT:
-        *sections, key = path.split(".")
-        holder = kept
-        for section in sections:
-            holder = holder.get(section, {})
-        holder.pop(key, None)
-    for entry in kept.get("data", {}).get("sets", []):
-        entry.pop("root", None)
-    return kept
 
 
 def results(folders: Sequence[Path], protocol: str | None = None) -> list[Result]:
@@ -185,7 +96,7 @@ def _combine(runs: list[Run]) -> list[Result]:
     per_seed = [_of_folds(made) if len(made) > 1 else _single(made[0]) for made in whole.values()]
     notes: tuple[str, ...] = ()
     if lacking:
-        notes = (f"{_common_name(runs)}: seeds {', '.join(map(str, lacking))} left out, they lack folds",)
+        notes = (f"{common_name(runs)}: seeds {', '.join(map(str, lacking))} left out, they lack folds",)
     return [replace(row, notes=(*row.notes, *notes)) for row in _over_seeds(runs, per_seed)]
 
 
@@ -209,15 +120,23 @@ def _result(run: Run, row: Mapping[str, Any], metrics: Mapping[str, Any]) -> Res
         n_recordings=metrics["test"]["n_recordings"], subjects=tuple(run.part("test")["subjects"]),
         interval=(limits[0], limits[1]) if limits else None,
         origins=tuple(metrics["test"].get("origins", ())),
+        train_origins=tuple(run.training["origins"]) if trained else (),
         split_source=str(run.split.get("source", "")), leaks=run.leaks,
+        notes=(*run.notes, *_about(common_name([run]), metrics)),
     )
 
 
-def run_names(run: Run, method: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names a row may be published under, and the datasets it was trained on (none for other methods)."""
-    if method != run.net:
-        return (method,), ()
-    return (str(run.params.get("method", {}).get("name", "")), run.net), run.datasets("train")
+def _about(name: str, metrics: Mapping[str, Any]) -> list[str]:
+    """What no cell says: recordings in no number, units without a reference, bins that rates fall on."""
+    test = metrics["test"]
+    missing, unknown = list(test.get("missing", ())), test.get("n_unlabelled_windows", 0)
+    notes = [f"{name}: missing: {counted(len(missing), 'recording')}: {named(missing)}"] if missing else []
+    if unknown:
+        notes.append(f"{name}: {counted(unknown, 'unit')} without a reference, not scored")
+    width = bins_bpm(metrics["protocol"], test)
+    if width:
+        notes.append(f"{name}: rates fall on bins of up to {width:.2f} bpm: an error of 0 means the same bin")
+    return notes
 
 
 def _never_tested(runs: Sequence[Run]) -> set[str]:
@@ -231,8 +150,11 @@ def _never_tested(runs: Sequence[Run]) -> set[str]:
 
 def _of_folds(runs: list[Run]) -> list[Result]:
     """Folds of one seed: all units as one table, and the mean of the folds' own numbers."""
-    metrics, untested, name = pool([run.folder for run in runs]), len(_never_tested(runs)), _common_name(runs)
-    notes = (f"{name}: {untested} recordings are in no tested fold; run the other folds",) if untested else ()
+    metrics, untested, name = pool([run.folder for run in runs]), len(_never_tested(runs)), common_name(runs)
+    notes = tuple(dict.fromkeys(note for run in runs for note in run.notes))
+    notes += tuple(_about(name, metrics))
+    if untested:
+        notes += (f"{name}: {untested} recordings are in no tested fold; run the other folds",)
     common: dict[str, Any] = {
         "run": name, "ids": tuple(run.id for run in runs), "untested": untested, "notes": notes,
         "subjects": tuple(subject for run in runs for subject in run.part("test")["subjects"]),
@@ -250,11 +172,6 @@ def _of_folds(runs: list[Run]) -> list[Result]:
     return made
 
 
-def _common_name(runs: Sequence[Run]) -> str:
-    """The name of the first run without its seed and fold."""
-    return re.sub(r"([_-](seed|fold)\d+)+$", "", runs[0].name)
-
-
 def _over_seeds(runs: Sequence[Run], per_seed: list[list[Result]]) -> list[Result]:
     """Mean and SD of each row over the seeds; the rows themselves for one seed."""
     if len(per_seed) == 1:
@@ -264,11 +181,12 @@ def _over_seeds(runs: Sequence[Run], per_seed: list[list[Result]]) -> list[Resul
         same = [found for rows in per_seed for found in rows
                 if (found.method, found.how) == (row.method, row.how)]
         made.append(_mean(same, replace(
-            row, run=_common_name(runs), ids=tuple(name for part in same for name in part.ids),
+            row, run=common_name(runs), ids=tuple(name for part in same for name in part.ids),
             how=(*row.how, f"{len(same)} seeds"), interval=None,
             subjects=tuple(dict.fromkeys(subject for part in same for subject in part.subjects)),
             n=min(part.n for part in same), expected=max(part.expected for part in same),
             n_recordings=min(part.n_recordings for part in same),
+            notes=tuple(dict.fromkeys(note for part in same for note in part.notes)),
         )))
     return made
 

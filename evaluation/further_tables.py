@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.cells import Table, number
+from evaluation.cells import Table, counted, number
 
 FURTHER = {"ccc": ("CCC", 3), "max_bpm": ("max [bpm]", 2), "within_2_5_percent": ("within 2.5 bpm [%]", 1),
            "within_5_percent": ("within 5 bpm [%]", 1)}
@@ -30,6 +30,9 @@ def condition_tables(name: str, part: Mapping[str, Any]) -> list[Table]:
             rows.append([value, str(each["n_subjects"]), f"{each['n_recordings']} of {total}", *cells])
             notes += [f"{value}: {row['method']} failed on {row['n_failed']}" for row in each["rows"]
                       if row.get("n_failed")]
+        unplaced = part["test"]["n_missing"] - sum(each["n_missing"] for each in values.values())
+        if unplaced > 0:
+            notes.append(f"{counted(unplaced, 'more recording')} missing, {condition} not known here")
         tables.append(Table(f"{name}: by {condition}, MAE in bpm", columns, rows, notes))
     return tables
 
@@ -47,7 +50,12 @@ def further_table(name: str, part: Mapping[str, Any]) -> Table:
          *(number((row.get("se") or {}).get(key), 3) for key in ERRORS)]
         for row in part["rows"]
     ]
-    return Table(f"{name}: further metrics", columns, rows)
+    return Table(f"{name}: further metrics", columns, rows, _missing(part))
+
+
+def _missing(part: Mapping[str, Any]) -> list[str]:
+    n = part["test"]["n_missing"]
+    return [f"{counted(n, 'recording')} missing"] if n else []
 
 
 def paired_table(name: str, part: Mapping[str, Any]) -> list[Table]:
@@ -65,7 +73,7 @@ def paired_table(name: str, part: Mapping[str, Any]) -> list[Table]:
     notes = ["differences in bpm, on the units that both could be scored in: below 0 the first method is "
              "better; better in: share of the draws of subjects in which its MAE is lower"]
     why = {pair["reasons"]["ci95"] for pair in pairs if "ci95" in pair["reasons"]}
-    notes += [f"no interval: {reason}" for reason in sorted(why)]
+    notes += [*(f"no interval: {reason}" for reason in sorted(why)), *_missing(part)]
     return [Table(f"{name}: methods compared on the same units", columns, rows, notes)] if rows else []
 
 
@@ -93,8 +101,18 @@ def vital_signs_tables(name: str, part: Mapping[str, Any]) -> list[Table]:
                          *(number(found.get(stat), 3) for stat in ("sd", "rmse", "mae", "pearson_r")),
                          f"{found['n']} of {total}", mean])
     notes = [f"{', '.join(unknown)}: no recording has a reference"] if unknown else []
-    notes += signs["warnings"]
-    missing = [f"missing: {key} ({why})" for key, why in signs["missing_reasons"].items()]
-    rest = [f"and {len(missing) - MAX_NAMED} more missing"] if len(missing) > MAX_NAMED else []
-    notes += [*missing[:MAX_NAMED], *rest]
+    notes += signs_notes(signs)
     return [Table(f"{name}: vital signs beyond the heart rate", columns, rows, notes)]
+
+
+def signs_notes(signs: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of vital signs: warnings, reference of the respiration, what is missing."""
+    notes = list(signs.get("warnings", ()))
+    counts = signs.get("references", {}).get("resp_bpm", {})
+    if counts.get("label"):
+        where = f" in {counts['label']} recordings, in the others" if counts.get("sensor") else ","
+        notes.append("respiration: the reference is read from the pulse of the label"
+                     f"{where} {'from' if counts.get('sensor') else 'not from'} a sensor")
+    missing = [f"missing: {key} ({why})" for key, why in signs.get("missing_reasons", {}).items()]
+    rest = [f"and {len(missing) - MAX_NAMED} more missing"] if len(missing) > MAX_NAMED else []
+    return [*notes, *missing[:MAX_NAMED], *rest]

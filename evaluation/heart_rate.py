@@ -15,6 +15,8 @@ from utils.signal import bandpass, detrend, strength_at
 Array = NDArray[np.float64]
 FLAT = 1e-6
 """A filtered waveform below this share of its raw spread is rounding noise, not a pulse."""
+ROUNDING = 1e-5
+"""So is a raw waveform, stored in single precision, that moves by less than this share of its size."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,18 @@ def raw_faults(signals: Array) -> list[str]:
     """Why each waveform of (K, n) cannot be scored at all; empty where it can."""
     n = signals.shape[-1]
     bad = (~np.isfinite(signals)).sum(axis=-1)
-    with np.errstate(invalid="ignore"):
-        constant = signals.max(axis=-1) == signals.min(axis=-1)
+    constant = is_constant(signals.min(axis=-1), signals.max(axis=-1))
     return [
         f"{count} of {n} samples are not finite" if count else "the waveform is constant" if flat else ""
         for count, flat in zip(bad.tolist(), constant.tolist(), strict=True)
     ]
+
+
+def is_constant(low: Array, high: Array) -> NDArray[np.bool_]:
+    """Whether waveforms between `low` and `high` are constant but for rounding; False where these are NaN."""
+    with np.errstate(invalid="ignore"):
+        flat: NDArray[np.bool_] = high - low <= ROUNDING * np.maximum(np.abs(low), np.abs(high))
+    return flat
 
 
 def prepare(signals: Array, fs: float, protocol: Protocol) -> Array:

@@ -91,6 +91,7 @@ def _refuse_doubles(folders: Sequence[Path], per_fold: Sequence[Sequence[Window]
 def _header(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The counts of all folds together; folds share no subject, so that subjects add up as well."""
     summed: dict[str, Any] = {name: sum(int(header[name]) for header in headers) for name in SUMMED}
+    summed["bin_bpm"] = max(float(header.get("bin_bpm") or 0.0) for header in headers)
     for name in ("datasets", "origins", "missing"):
         summed[name] = sorted({text for header in headers for text in header.get(name, ())})
     return summed

@@ -20,6 +20,10 @@ TOLERANCES = (
     "loose: the RMSE by at most 10 %. Recordings, protocol and data are then the same; the face box and the "
     "recipe of the training are not looked at"
 )
+COUNTS = (
+    "n of N: units scored of those there were, which are recordings, windows or frames, as the protocol has "
+    "it; in published rows recordings"
+)
 
 
 def runs_table(runs: Sequence[Path], every: bool = False, protocol: str | None = None) -> Table:
@@ -68,7 +72,7 @@ class _Builder:
         low_high = "–" if result.interval is None else f"{result.interval[0]:.2f}–{result.interval[1]:.2f}"
         where = ", ".join([*result.tested, *result.origins]) or "–"
         self.rows.append([
-            where, result.method, ", ".join(result.trained) or "–",
+            where, result.method, ", ".join([*result.trained, *result.train_origins]) or "–",
             result.label + (" (LEAKS)" if result.leaks else ""), protocol_name(result),
             f"{result.n} of {result.expected}", _spread(result, "mae_bpm"), low_high,
             *(_spread(result, name) for name in ("rmse_bpm", "sd_bpm", "pearson_r")), _summary(verdicts),
@@ -102,7 +106,7 @@ class _Builder:
                          "denominator")
         if not self.cited:
             return [*notes, "no published number is known here for these methods and datasets"]
-        notes.append(TOLERANCES)
+        notes += [TOLERANCES, COUNTS]
         notes += [f"{mark}: {text}" for mark, text in MARKS.items() if mark in self.marks]
         for place, name in enumerate(self.cited, 1):
             source = self.facts.sources[name]

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.cells import Table, counted, number
-from evaluation.table import expected_units
+from evaluation.table import bins_bpm, expected_units
 
-COLUMNS = ("method", "protocol", "filter", "band [Hz]", "unit", "spectrum", "peak", "MAE [bpm]", "RMSE", "r",
-           "n of N")
+COLUMNS = ("method", "protocol", "MAE [bpm]", "RMSE", "r", "n of N", "reference", "unit", "filter",
+           "band [Hz]", "spectrum", "peak")
 DIGITS = {"mae_bpm": 2, "rmse_bpm": 2, "pearson_r": 3}
 
 
 def sensitivity_table(scored: Mapping[str, Mapping[str, Any]], part: str = "test") -> Table:
-    """Methods in blocks, a row per protocol: its choices, then MAE, RMSE, r and the scored units.
+    """Methods in blocks, a row per protocol: MAE, RMSE, r and the scored units, then its choices.
 
     scored: metrics as `protocols.score` returns them, by name of the protocol. part: the part of the
     split. A number that a protocol cannot give is an en dash, with the reason in the notes. N counts
@@ -30,10 +31,15 @@ def sensitivity_table(scored: Mapping[str, Mapping[str, Any]], part: str = "test
             row: Mapping[str, Any] = next((r for r in found["rows"] if r["method"] == method), {})
             numbers = [number(row.get(key), digits) for key, digits in DIGITS.items()]
             n = f"{row.get('n', 0)} of {expected_units(found, protocol)}"
-            rows.append([method, name, *choices(protocol), *numbers, n])
+            rows.append([method, name, *numbers, n, _reference(found), *choices(protocol)])
             notes += _why(name, method, row)
     return Table(f"{part}: one set of waveforms under {len(parts)} protocols", list(COLUMNS), rows,
-                 [*dict.fromkeys(notes), *_missing(parts)])
+                 [*dict.fromkeys(notes), *_bins(scored, parts), *_missing(parts)])
+
+
+def _reference(found: Mapping[str, Any]) -> str:
+    """Whether rates were compared with the label's, the device's, or here one and there the other."""
+    return " and ".join(kind for kind, n in found["test"].get("references", {}).items() if n) or "–"
 
 
 def _why(name: str, method: str, row: Mapping[str, Any]) -> list[str]:
@@ -49,21 +55,30 @@ def _why(name: str, method: str, row: Mapping[str, Any]) -> list[str]:
     return notes
 
 
+def _bins(scored: Mapping[str, Mapping[str, Any]], parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How wide the bins are that rates fall on."""
+    widths = {name: bins_bpm(scored[name]["protocol"], found["test"]) for name, found in parts.items()}
+    texts = [f"{name} {width:.2f}" for name, width in widths.items() if width]
+    return [f"rates fall on bins of up to so many bpm: {', '.join(texts)}; an error of 0 means the same bin, "
+            "no more"] if texts else []
+
+
 def _missing(parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Recordings that a protocol could not score at all."""
     notes = []
     for name, found in parts.items():
         reasons: dict[str, list[str]] = {}
         for key, reason in found["test"]["missing_reasons"].items():
-            reasons.setdefault(reason, []).append(key)
-        notes += [f"{name}: {len(keys)} missing, such as {keys[0]} ({why})" for why, keys in reasons.items()]
+            reasons.setdefault(re.sub(r"[\d.]+", "", reason), []).append(f"{key} ({reason})")
+        notes += [f"{name}: {len(keys)} missing, such as {keys[0]}" for keys in reasons.values()]
     return notes
 
 
 def choices(protocol: Mapping[str, Any]) -> list[str]:
-    """Filter, band, unit, spectrum and peak of a protocol, in few words each."""
-    return [_filter(protocol), f"{protocol['peak_low_hz']:.3g}–{protocol['peak_high_hz']:.3g}",
-            _unit(protocol), _spectrum(protocol), str(protocol["peak"]).replace("_", " ")]
+    """Unit, filter, band, spectrum and peak of a protocol, in few words each."""
+    band = f"{protocol['peak_low_hz']:.3g}–{protocol['peak_high_hz']:.3g}"
+    return [_unit(protocol), _filter(protocol), band, _spectrum(protocol),
+            str(protocol["peak"]).replace("_", " ")]
 
 
 def _filter(protocol: Mapping[str, Any]) -> str:

@@ -11,7 +11,9 @@ import functools
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from evaluation.heart_rate import is_constant
 from evaluation.presets import Protocol
 from evaluation.spectrum import in_band, taper, transform_length
 
@@ -60,10 +62,11 @@ def _faults(signals: Array, length: int) -> NDArray[np.object_]:
         return sums[:, width:] - sums[:, :-width]
 
     bad = counted(~np.isfinite(signals), length)
-    with np.errstate(invalid="ignore"):
-        steps = counted(np.diff(signals, axis=1) != 0, length - 1)
+    finite, middles = np.nan_to_num(signals, posinf=0.0, neginf=0.0), slice(length // 2, None)
+    low, high = (edge(finite, length, axis=1)[:, middles][:, : bad.shape[1]]
+                 for edge in (ndimage.minimum_filter1d, ndimage.maximum_filter1d))
     found = np.full(bad.shape, "", dtype=object)
-    found[steps == 0] = "the waveform is constant"
+    found[is_constant(low, high)] = "the waveform is constant"
     for place in np.argwhere(bad > 0).tolist():
         found[tuple(place)] = f"{bad[tuple(place)]} of {length} samples are not finite"
     return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluation.cells import Table, counted, number
 from evaluation.further_tables import condition_tables, further_table, paired_table, vital_signs_tables
+from evaluation.split_notes import split_notes
 
 __all__ = [
     "Table", "counted", "expected_units", "main_markdown", "metrics_markdown", "metrics_tables", "number",
@@ -38,25 +39,12 @@ def metrics_tables(metrics: Mapping[str, Any], full: bool = False) -> list[Table
     protocol = metrics["protocol"]
     parts = {"test": metrics, **metrics.get("parts", {})}
     tables = [part_table(name, part, protocol) for name, part in parts.items()]
-    tables[0].notes.extend(_split_notes(metrics.get("split", {})))
+    tables[0].notes.extend(split_notes(metrics.get("split", {})))
     for name, part in parts.items():
         if full and part.get("kind") != "detection":
             tables.append(further_table(name, part))
         tables += [*paired_table(name, part), *condition_tables(name, part), *vital_signs_tables(name, part)]
     return tables
-
-
-def _split_notes(split: Mapping[str, Any]) -> list[str]:
-    """What the split means for the numbers: leaks, and recordings left out."""
-    notes = []
-    if split.get("leaks"):
-        notes.append("LEAKS: split by recording, and people of the test part were also trained on")
-    for kind in ("missing_in_training", "excluded", "unused"):
-        names = split.get(kind, [])
-        if names:
-            more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-            notes.append(f"{kind.replace('_', ' ')}: {', '.join(names[:10])}{more}")
-    return notes
 
 
 def part_table(name: str, part: Mapping[str, Any], protocol: Mapping[str, Any]) -> Table:
@@ -88,6 +76,19 @@ def expected_units(part: Mapping[str, Any], protocol: Mapping[str, Any]) -> int:
     return int(header["n_windows"]) + (int(header["n_missing"]) if whole else 0)
 
 
+def bins_bpm(protocol: Mapping[str, Any], header: Mapping[str, Any]) -> float:
+    """Width of the spectral bins that the rates of a part fall on; 0 where they lie between bins, too."""
+    whole = protocol["peak"] in ("argmax", "harmonic_rule") and protocol["estimator"] != "mean_interval"
+    return float(header.get("bin_bpm") or 0.0) if whole else 0.0
+
+
+def references(header: Mapping[str, Any]) -> str:
+    """Where the reference rates of a part come from, with counts where there are both kinds."""
+    kinds = {"label": "the label's waveform by the same estimator", "device": "the device's rate"}
+    counts = {kinds[kind]: n for kind, n in header.get("references", {}).items() if n}
+    return ", ".join(text if len(counts) == 1 else f"{text} ({n} units)" for text, n in counts.items())
+
+
 def _title(name: str, protocol: Mapping[str, Any]) -> str:
     unit = "whole recordings" if protocol["window_s"] is None else f"windows of {protocol['window_s']:g} s"
     held = {"recording": ", a mean per recording", "frame": ", held to frames"}
@@ -101,6 +102,9 @@ def _notes(part: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
     nouns = {"n_subjects": "subject", "n_recordings": "recording", "n_windows": "scored unit"}
     counts = ", ".join(counted(header[key], noun) for key, noun in nouns.items())
     notes = [f"{counts}, {counted(header['n_missing'], 'recording')} missing"]
+    notes += [f"reference: {text}" for text in [references(header)] if text]
+    if protocol.get("ddof"):
+        notes.append("SD: n - 1 in the denominator")
     if header.get("origins"):
         notes.append(f"{', '.join(header['origins'])} recordings in the layout of a dataset, not the dataset")
     notes += [f"missing: {key} ({reason})" for key, reason in header["missing_reasons"].items()][:20]
@@ -108,9 +112,10 @@ def _notes(part: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
         notes.append(f"and {header['n_missing'] - 20} more missing, see metrics.json")
     if header["n_unlabelled_windows"]:
         notes.append(f"{counted(header['n_unlabelled_windows'], 'window')} without a label, not scored")
-    if protocol["peak"] == "argmax" and header["bin_bpm"]:
-        notes.append(f"rates fall on spectral bins of up to {header['bin_bpm']:.2f} bpm: an error of 0 means "
-                     "the same bin, no more")
+    width = bins_bpm(protocol, header)
+    if width:
+        notes.append(f"rates fall on spectral bins of up to {width:.2f} bpm: an error of 0 means the same "
+                     "bin, no more")
     for row in part["rows"]:
         if row["n_failed"]:
             notes.append(f"{row['method']} failed on {row['n_failed']}: {'; '.join(row['failed'][:3])}")

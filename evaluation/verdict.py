@@ -82,7 +82,8 @@ def _marks(entry: Entry, result: Result, facts: Facts) -> list[str]:
     if not is_preset(result.protocol, facts.preset(entry)):
         marks.append("≠p")
     marks += [mark for mark, holds in {
-        "≠d": result.origins, "leaks": any("test" in pair for pair in result.leaks), "folds": result.untested,
+        "≠d": result.origins or result.train_origins,
+        "leaks": any("test" in pair for pair in result.leaks), "folds": result.untested,
     }.items() if holds]
     return [*marks, *entry.flags]
 

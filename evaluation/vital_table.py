@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation import published
-from evaluation.aggregate import Run, load_run, run_names
 from evaluation.cells import Table, number
+from evaluation.further_tables import signs_notes
 from evaluation.published import Entry, Facts
+from evaluation.runs import Run, load_run, run_names
 
 COLUMNS = ("tested on", "quantity", "method", "trained on", "result of", "n of N", "SD", "RMSE", "r")
 QUANTITIES = {"rf_hz": ("rf", "RF [Hz]"), "lf_nu": ("lf", "LF n.u."), "hf_nu": ("hf", "HF n.u."),
@@ -32,7 +33,7 @@ def vital_table(runs: Sequence[Path]) -> Table | None:
         return None
     notes = ["errors over recordings; published numbers are from other code and other recordings"]
     notes += [f"{run.name}: {text}" for run in loaded
-              for text in (run.metrics.get("vital_signs") or {}).get("warnings", ())]
+              for text in signs_notes(run.metrics.get("vital_signs") or {})]
     notes += [f"[{place}] {facts.sources[name]['label']}; {facts.sources[name]['seen']}"
               for place, name in enumerate(cited, 1)]
     return Table("Vital signs beside published numbers", list(COLUMNS), rows, notes)
@@ -47,8 +48,9 @@ def _of_run(run: Run, key: str, quantity: str, title: str, facts: Facts, cited: 
         found, (names, trained) = row.get(key), run_names(run, row["method"])
         if found is None:
             continue
+        origins = run.training["origins"] if trained else ()
         rows.append([
-            where, title, row["method"], ", ".join(trained) or "–", f"{run.name} {run.id}",
+            where, title, row["method"], ", ".join([*trained, *origins]) or "–", f"{run.name} {run.id}",
             f"{found['n']} of {found['n'] + found['n_failed']}",
             *(number(found[name], 3) for name in ("sd", "rmse", "pearson_r")),
         ])

@@ -196,6 +196,18 @@ def read_waveforms(path: Path) -> tuple[list[RecordingWaveform], dict[str, Any]]
         return [_read_one(path, handle, key) for key in keys], about
 
 
+def training_of(attributes: Mapping[str, Any]) -> dict[str, list[str]] | None:
+    """What the attributes of a run's file say of its net's training part; None where they do not.
+
+    datasets: none where nothing is trained; origins: such as "synthetic", of recordings that only have the
+    layout of their dataset.
+    """
+    told = {key: attributes.get(f"train_{key}") for key in ("datasets", "origins")}
+    if not all(isinstance(text, str) for text in told.values()):
+        return None
+    return {key: [name for name in str(text).split(", ") if name] for key, text in told.items()}
+
+
 def _plain(value: Any) -> Any:
     """An HDF5 attribute as str, int, float, bool or list."""
     if isinstance(value, bytes):

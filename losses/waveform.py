@@ -34,6 +34,12 @@ def _centred(signal: Tensor) -> tuple[Tensor, Tensor]:
     return x, torch.where(flat, torch.ones_like(power), power).sqrt()
 
 
+def unit_norm(signal: Tensor) -> Tensor:
+    """Mean-free rows of norm 1: (..., T) -> (..., T); a row without variance becomes (nearly) 0."""
+    x, norm = _centred(signal)
+    return x / (norm[..., None] + EPS)
+
+
 def neg_pearson(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean over clips of 1 - r, r the correlation over time; 0 to 2, and 1 without variance.
 

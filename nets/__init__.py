@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from nets import classical, contrast_phys, physnet, rppgnet, stven, stven_rppgnet  # noqa: F401
+from nets import autohr, autohr_supernet, classical, contrast_phys, physnet, rppgnet, stven, stven_rppgnet  # noqa: F401
 from nets.registry import NETS
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nets.layers.conv import conv_block
+from nets.layers.conv import conv_block, doubled_time
 from nets.layers.pool import PooledReLU
 from nets.registry import NETS
 from utils.contracts import InputSpec
@@ -44,8 +44,8 @@ class PhysNet(nn.Module):
         self.block7 = _encoder(64, 64, PooledReLU(1, 2))
         self.block8 = _encoder(64, 64)
         self.block9 = _encoder(64, 64)
-        self.up1 = _decoder(64)
-        self.up2 = _decoder(64)
+        self.up1 = doubled_time(64)
+        self.up2 = doubled_time(64)
         self.head = nn.Conv3d(64, 1, 1)
 
     def forward(self, video: Tensor) -> Tensor:
@@ -80,9 +80,3 @@ def _encoder(channels_in: int, channels_out: int, act: nn.Module | None = None) 
     """3x3x3 convolution that keeps the size, batch norm, and ReLU or `act`."""
     conv = nn.Conv3d(channels_in, channels_out, 3, padding=1)
     return conv_block(conv, channels_out, act or nn.ReLU(inplace=True))
-
-
-def _decoder(channels: int) -> nn.Sequential:
-    """Transposed convolution that doubles time, batch norm, ELU."""
-    up = nn.ConvTranspose3d(channels, channels, (4, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0))
-    return conv_block(up, channels, nn.ELU())

@@ -64,6 +64,8 @@ def numbered_members(archive: zipfile.ZipFile, folder: str) -> list[str]:
         path = PurePosixPath(name)
         if path.suffix.lower() not in SUFFIXES or path.parent.name != folder:
             continue
+        if _is_shadow(path):
+            continue
         if path.is_absolute() or ".." in path.parts or not re.fullmatch(r"[^\\:\0]+", name):
             raise UserError(f"{archive.filename}: {name[:80]!r} leads out of the archive, not read")
         number = picture_number(Path(path.name))
@@ -79,7 +81,12 @@ def numbered_members(archive: zipfile.ZipFile, folder: str) -> list[str]:
 def folders_in(archive: zipfile.ZipFile) -> set[str]:
     """Names of the folders that hold pictures."""
     paths = map(PurePosixPath, archive.namelist())
-    return {path.parent.name for path in paths if path.suffix.lower() in SUFFIXES}
+    return {path.parent.name for path in paths if path.suffix.lower() in SUFFIXES and not _is_shadow(path)}
+
+
+def _is_shadow(path: PurePosixPath) -> bool:
+    """Whether a Mac packed it beside the file that is meant."""
+    return path.name.startswith("._") or path.parts[0] == "__MACOSX"
 
 
 def _content(archive: zipfile.ZipFile, name: str, where: Path) -> bytes:

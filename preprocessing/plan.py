@@ -72,7 +72,8 @@ def _recordings(raw_set: RawSet) -> list[RawRecording]:
         source = _built(raw_set)
         defects.left_out(raw_set)
         found = sorted(source.recordings(), key=lambda item: files.natural_key(item.recording))
-        notes = source.notes()
+        is_made_up = (Path(raw_set.root) / ORIGIN_FILE).is_file()
+        notes = [] if is_made_up else source.notes()  # a made copy is small on purpose
     except OSError as error:
         place = error.filename or raw_set.root
         raise UserError(f"data.sets: {raw_set.name}: {place}: {error.strerror or error}") from None
@@ -208,6 +209,10 @@ def _take_as_it_is(
         plan.report.reused.append(key)
     if keys:
         runlog.warn(f"store {plan.folder.name}: {len(keys)} recordings taken without a look at their sources")
+    absent = {key for key in keys if plan.manifest.entries[key]["status"] == "absent"}
+    if absent - left_out:
+        listed = ", ".join(sorted(absent - left_out, key=files.natural_key))
+        runlog.warn(f"store {plan.folder.name}: not used, as the store does not hold them: {listed}")
 
 
 def _refuse_stale(plan: DatasetPlan, sets: list[RawSet]) -> None:

@@ -70,11 +70,13 @@ def clip_batch(spec: InputSpec, n: int = 2, labelled: bool = True) -> ClipBatch:
         coarse = [in_form((skin_video(p, spec.size, seed=i) / 16).round() * 16, spec.video)
                   for i, p in enumerate(pulses)]
         extras |= {"degraded": torch.stack(coarse), "level": torch.arange(n) % len(spec.qualities) + 1}
+    if spec.plan == "halves":
+        extras["side"] = torch.arange(n) * 2 // max(2, n)
     return ClipBatch(
         video=torch.stack(videos), pulse=target if labelled else torch.full_like(target, torch.nan),
         has_label=torch.full((n,), labelled), fps=torch.full((n,), FPS),
         hr_bpm=torch.tensor([60 * rate for rate in rates]), recording=[f"r{i}" for i in range(n)],
-        start=[0] * n, extras=extras,
+        start=[0] * n, extras=extras, epoch=100,
     )
 
 

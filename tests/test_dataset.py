@@ -427,6 +427,18 @@ def test_rate_of_a_clip_is_the_devices(tmp_path):
     assert clips.reference_hr_bpm == pytest.approx(72.0)
 
 
+def test_meters_over_time_reach_the_reader(tmp_path):
+    """Usable device rates and the respiration come with their times; impossible rates do not; else None."""
+    resp = {"resp": np.arange(20, dtype=np.float32), "resp_time_s": np.arange(20) / 4}
+    info, = make_store(tmp_path / "with", [150], hr=[60, 64, 0, 500, 84], **resp)
+    clips = StoreClips(info, InputSpec(frames=60, size=16))
+    assert [series.tolist() for series in clips.device_rate] == [[60, 64, 84], [0, 1, 4]]
+    assert [series.tolist() for series in clips.respiration] == [list(range(20)), [i / 4 for i in range(20)]]
+    other, = make_store(tmp_path / "without", [150])
+    clips = StoreClips(other, InputSpec(frames=60, size=16))
+    assert clips.device_rate is None and clips.respiration is None
+
+
 def test_rate_of_a_clip_without_a_device_is_the_labels(tmp_path):
     """Without a device the strongest peak of the label is taken; two seconds are too short for it."""
     info, = make_store(tmp_path, [300], rate_bpm=83.0)
@@ -564,7 +576,7 @@ def test_plan_without_chance(lengths, batch, per_recording):
 def test_plans_are_functions_of_seed_and_epoch(name):
     """The same seed and epoch give the same plan, others another one of the same length."""
     def draw(seed, epoch):
-        return samplers.get(name)([100, 230, 60, 400], 20, 3, None, seed, epoch)
+        return samplers.get(name)([100, 230, 60, 400], 20, 3, None, seed, epoch, list("abcd"))
 
     assert draw(1, 2) == draw(1, 2)
     assert draw(1, 2) != draw(1, 3) and draw(1, 2) != draw(2, 2)

@@ -102,6 +102,7 @@ def test_toolbox_rates_fall_into_power_of_two_bins() -> None:
 
 @pytest.mark.parametrize(("bad", "words"), [
     (np.full(300, 3.0), "constant"),
+    (3.0 + 1e-6 * np.sin(np.arange(300)), "constant"),
     (np.full(300, np.nan), "not finite"),
     (np.r_[np.sin(np.arange(299)), np.inf], "1 of 300 samples are not finite"),
     (np.arange(300.0), "nothing is left"),

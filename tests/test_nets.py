@@ -201,7 +201,7 @@ def test_net_says_what_it_is_fed(name: str, options: dict[str, Any]) -> None:
     """Every net has an InputSpec, a task and a first docstring line for `list`."""
     net = built(name, options)
     assert isinstance(net.input_spec, InputSpec)
-    assert net.task in ("pulse", "classical", "liveness")
+    assert net.task in ("pulse", "classical", "liveness", "search")
     assert len(NETS.describe(name)) > 10
 
 

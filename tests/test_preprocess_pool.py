@@ -290,6 +290,20 @@ def test_switched_off_it_uses_the_store_or_says_why_not(copied: Path) -> None:
         fill(copied / "raw", copied / "store", enabled=False, size=32)
 
 
+def test_switched_off_what_the_store_lacks_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the raw data, a recording that was left out when the store was made is missing: it is named."""
+    write_raw(tmp_path / "raw", {"a": "good", "b": "good"}, n_frames=4)
+    fill(tmp_path / "raw", tmp_path / "store", exclude=["a"])
+    (tmp_path / "raw").rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    fill(tmp_path / "raw", tmp_path / "store", enabled=False)
+    assert "not used, as the store does not hold them: a" in capsys.readouterr().err
+    fill(tmp_path / "raw", tmp_path / "store", enabled=False, exclude=["a"])
+    assert "does not hold" not in capsys.readouterr().err
+
+
 def test_switched_off_it_never_uses_a_damaged_store(copied: Path) -> None:
     """Without the raw data at hand, a missing file is refused, and so is an empty store."""
     (copied / "raw").rename(copied / "elsewhere")

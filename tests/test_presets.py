@@ -293,11 +293,12 @@ def test_sliding_windows_equal_one_transform_each(fs: float) -> None:
 
 def test_sliding_windows_fail_where_the_waveform_does() -> None:
     """Only the windows that touch a NaN, or see a constant, fail, each with its reason."""
-    x = np.random.default_rng(0).standard_normal((2, 600))
-    x[0, 100], x[1, 200:550] = np.nan, 1.0
+    x = np.random.default_rng(0).standard_normal((3, 600))
+    x[0, 100], x[1, 200:550], x[2] = np.nan, 1.0, 1.0 + 1e-7 * x[2]
     rates, failed = sliding_rates(x, 300, 30.0, build("sinc"))
     assert (failed[0, :101] == "1 of 300 samples are not finite").all() and not failed[0, 101:].any()
     assert np.flatnonzero(failed[1] == "the waveform is constant").tolist() == list(range(200, 251))
+    assert (failed[2] == "the waveform is constant").all()  # but for rounding
     np.testing.assert_array_equal(np.isnan(rates), failed != "")
 
 

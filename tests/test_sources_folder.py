@@ -284,3 +284,11 @@ def test_a_real_smartwatch_with_irregular_stamps(tmp_path: Path) -> None:
     hz = np.fft.rfftfreq(len(middle), 1 / 25.0)
     band = (hz > 0.8) & (hz < 2.5)
     assert 65 < 60 * hz[band][np.argmax(power[band])] < 95
+
+
+def test_one_person_under_two_spellings_is_asked_about(tmp_path: Path) -> None:
+    """P01 and p1 would be two people, on two sides of a split, perhaps; nobody else is suspected."""
+    for name in ("P01_rest", "p1_walk", "p11_rest", "p2_rest"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"")
+    (note,) = sources.build("folder", tmp_path).notes()
+    assert note.startswith("subjects P01 and p1 are taken for different people")

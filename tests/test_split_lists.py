@@ -197,3 +197,34 @@ def test_misspelt_people_are_an_error_beside_excluded_ones():
     with pytest.raises(UserError, match="there is no subject 's8'"):
         make_split(infos, Split(scheme="lists", lists={"train": ["s0", "s8"], "test": ["s1"]}), 0,
                    excluded=gone)
+
+
+def test_a_dataset_listed_whole_brings_no_recordings_of_another():
+    """bp4d/* is tested on BP4D+ alone, though V4V shows the same people; those recordings are in no part."""
+    infos = [info(d, f"F{i:03d}", f"F{i:03d}_{d}", "bp4d") for d in ("v4v", "bp4d") for i in range(3)]
+    infos += [info("ubfc", f"s{i}", f"s{i}") for i in range(2)]
+    lists = {"train": ["ubfc/*"], "test": ["bp4d/*"]}
+    made = make_split(infos, Split(scheme="lists", lists=lists), 0)
+    assert made.keys("test") == [f"bp4d.F{i:03d}_bp4d" for i in range(3)]
+    assert made.unused == [f"v4v.F{i:03d}_v4v" for i in range(3)]
+    both = make_split(infos, Split(scheme="lists", lists={**lists, "test": ["bp4d/*", "v4v/*"]}), 0)
+    assert len(both.keys("test")) == 6 and not both.unused
+    person = make_split(infos, Split(scheme="lists", lists={**lists, "test": ["bp4d/F001"]}), 0)
+    assert person.keys("test") == ["bp4d.F001_bp4d", "v4v.F001_v4v"], "a person is listed with all recordings"
+
+
+def test_a_dataset_listed_twice_is_refused():
+    """The same dataset twice in one part is a slip of the pen."""
+    infos = [info("a", "s1", "s1"), info("b", "s2", "s2")]
+    with pytest.raises(UserError, match="a/s1 is also in train"):
+        make_split(infos, Split(scheme="lists", lists={"train": ["a/*", "a/*"], "test": ["b/*"]}), 0)
+
+
+def test_a_leaking_list_takes_a_recording_once_a_part(tmp_path):
+    """An entry that a leaking list repeats within a part adds no recording twice."""
+    infos = [info("a", f"s{i}", f"s{i}") for i in range(4)]
+    path = tmp_path / "lists.json"
+    path.write_text(json.dumps({"about": {"leaks": True}, "train": ["s0", "s1", "a/s0"], "valid": ["s1"],
+                                "test": ["s2"]}))
+    made = make_split(infos, Split(scheme="lists", file=str(path)), 0)
+    assert made.keys("train") == ["a.s0", "a.s1"] and made.keys("valid") == ["a.s1"] and made.leaks

@@ -177,9 +177,13 @@ def params_table() -> str:
 def _table_rows(path: str, kind: Any) -> list[str]:
     """One row a field; lists of models and nested models are followed."""
     rows: list[str] = []
+    sections = [field.annotation for field in RunConfig.model_fields.values()]
     for name, field in kind.model_fields.items():
         here = f"{path}.{name}"
         nested = [a for a in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(a)]
+        if nested and (nested[0] in sections or (name == "augment" and path != "data")):
+            rows.append(f"| `{here}.*` | as there | {field.description} As section `{name}`. |")
+            continue
         if nested:
             if getattr(field.annotation, "__origin__", None) in (list, dict):
                 here += ".*"

@@ -64,7 +64,8 @@ class ClipBatch:
 
     video (B, C, T, H, W) float32; pulse (B, T) float32 in the target form, NaN where unlabelled;
     has_label (B,) bool; fps (B,) float32; hr_bpm (B,) float32, mean reference rate over the clip
-    or NaN; extras: name -> (B, T, ...); recording, start: where each clip comes from.
+    or NaN; extras: name -> (B, T, ...); recording, start: where each clip comes from. epoch: of the
+    training it is drawn for, from 0. A plan that deals clips to sides gives the extra "side" (B,) int64.
     """
 
     video: Tensor
@@ -75,6 +76,7 @@ class ClipBatch:
     recording: list[str]
     start: list[int]
     extras: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    epoch: int = 0
 
     def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on another device."""
@@ -89,7 +91,8 @@ class ClipBatch:
         for field in ("video", "pulse", "has_label", "fps", "hr_bpm"):
             chosen[field] = getattr(self, field)[index]
         return ClipBatch(
-            **chosen, recording=[self.recording[i] for i in index], start=[self.start[i] for i in index]
+            **chosen, recording=[self.recording[i] for i in index], start=[self.start[i] for i in index],
+            epoch=self.epoch,
         )
 
     def __len__(self) -> int:

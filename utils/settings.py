@@ -37,6 +37,17 @@ class Augment(Section):
     speed: Fraction = Field(0.0, description="Probability of a change of speed (and of the rate).")
     speed_low: float = Field(0.6, gt=0.1, le=1, description="Slowest speed.")
     speed_high: float = Field(1.8, ge=1, lt=10, description="Fastest speed.")
+    tempo: Fraction = Field(
+        0.0, description="Probability that a clip of a high rate is played at half speed and one of a low "
+        "rate at double speed (AutoHR's second augmentation); in place of a change of speed."
+    )
+    tempo_high_bpm: float = Field(90.0, gt=0, description="Clips above this rate are slowed down.")
+    tempo_low_bpm: float = Field(70.0, gt=0, description="Clips below this rate are sped up.")
+    erase: Fraction = Field(
+        0.0, description="Probability that a box of pixels is set to 0 for a while (AutoHR's first)."
+    )
+    erase_area: Fraction = Field(0.2, description="Largest share of the picture that is erased.")
+    erase_length: Fraction = Field(0.2, description="Largest share of the clip that is erased.")
 
 
 class Data(Section):
@@ -231,6 +242,19 @@ class Logging(Section):
     )
 
 
+class Earlier(Section):
+    """A training made before the run's own, on its data, split, seed and device."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]+$", description="Its folder in before/ of the run folder; in net.options "
+        "and net.init_from of what comes later, `before:<name>` stands for that folder."
+    )
+    net: Net = Field(description="Its architecture.")
+    method: Learner = Field(Learner(), description="How it learns.")
+    train: Train = Field(Train(), description="Its loop.")
+    augment: Augment = Field(Augment(), description="Augmentation of its clips, as data.augment.")
+
+
 class Run(Section):
     """The run as a whole."""
 
@@ -241,6 +265,9 @@ class Run(Section):
     output: str = Field("runs", description="Folder of the run folders.")
     save_model: bool = Field(True, description="Keep the checkpoints when the run is finished.")
     verify: int = Field(0, ge=0, le=20, description="Repeat the training so often and compare the curves.")
+    before: list[Earlier] = Field(
+        [], description="Trainings made first, in this order: a search, the stages of a joint training."
+    )
 
 
 class RunConfig(Section):

@@ -14,11 +14,11 @@ from evaluation.report.files import RunFiles, attention, png_width, read_run
 from evaluation.report.parts import Part, parts_of
 from evaluation.report.sections import Drawing, drawings
 from evaluation.report.viewer import viewer_data
+from evaluation.split_notes import named, split_notes
 from evaluation.table import Table, counted, expected_units, metrics_tables, number
 from utils.files import write_text
 
 CSS_PX_PER_INCH = 108
-MAX_LISTED = 20
 LOOKS = "What the net looks at"
 LOOKS_CAPTION = (
     "Sensitivity: how strongly each pixel moves the predicted waveform. Contribution: how much of the "
@@ -113,29 +113,18 @@ def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _warnings(metrics: Mapping[str, Any], parts: Sequence[Part]) -> list[str]:
-    """What must not be overlooked: missing and failed recordings, leaks."""
+    """What must not be overlooked: missing and failed recordings, leaks, who was left out."""
     found = []
     for part in parts:
         missing = part.result["test"].get("missing", [])
         if missing:
             found.append(f"{part.name}: {counted(len(missing), 'recording')} missing from the numbers: "
-                         f"{_listed(missing)}")
+                         f"{named(missing)}")
         for row in part.result["rows"]:
             if row.get("n_failed"):
                 failed = counted(row["n_failed"], "unit")
                 found.append(f"{part.name}: {row['method']} failed on {failed}, which no mean includes")
-    split = metrics.get("split", {})
-    if split.get("leaks"):
-        found.append("subjects of the test part are also in the training part (split.by = recording)")
-    for kind in ("missing_in_training", "excluded", "unused"):
-        if split.get(kind):
-            found.append(f"{kind.replace('_', ' ')}: {counted(len(split[kind]), 'recording')}: "
-                         f"{_listed(split[kind])}")
-    return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_LISTED]) + (" …" if len(names) > MAX_LISTED else "")
+    return found + split_notes(metrics.get("split", {}))
 
 
 def _blocks(run: RunFiles) -> list[dict[str, Any]]:

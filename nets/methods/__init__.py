@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from nets.methods import classical, rppgnet, stven, stven_rppgnet, supervised  # noqa: F401
+from nets.methods import autohr_search, classical, rppgnet, stven, stven_rppgnet, supervised  # noqa: F401
 from nets.methods.base import Method
 from nets.methods.registry import METHODS
 

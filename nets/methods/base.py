@@ -104,6 +104,12 @@ class Method(nn.Module):
         parts = [self.answer(video.to(device)).double().cpu() for video in batch.video.split(share)]
         return torch.cat(parts)
 
+    def artifacts(self) -> dict[str, str]:
+        """Files for the run folder beside the weights, as name -> text: by default what the net has."""
+        made = getattr(self.net, "artifacts", dict)
+        files: dict[str, str] = made()
+        return files
+
     def answer(self, video: Tensor) -> Tensor:
         """Waveforms of clips in the net's form, by default the net's output: (B, C, T, H, W) -> (B, T)."""
         waveforms: Tensor = self.net(video)

@@ -2,33 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
+from losses.spectral import HIGH_BPM, LOW_BPM, frequency_cross_entropy
 from losses.waveform import LOSSES, loss_name
 from nets.methods.base import Method
 from nets.methods.registry import METHODS
 from utils.contracts import ClipBatch
 from utils.errors import UserError
+from utils.runlog import warn
+
+LossName = Annotated[str, AfterValidator(loss_name)]
+Weight = Annotated[float, Field(ge=0)]
+Frequency = Literal["log_power", "released"]
 
 
 @METHODS.register("supervised")
 class Supervised(Method):
-    """The net's waveform against the label's, clip by clip."""
+    """The net's waveform against the label's, clip by clip, and optionally its spectrum against the rate."""
 
     def __init__(
-        self, net: nn.Module, *, loss: Annotated[str, AfterValidator(loss_name)] = "neg_pearson"
+        self, net: nn.Module, *, loss: LossName = "neg_pearson", loss_weight: Weight = 1.0,
+        frequency: Frequency | None = None, frequency_weight: Weight = 1.0,
     ) -> None:
-        """loss: a name of `losses.waveform.LOSSES`."""
+        """loss: a name of `losses.waveform.LOSSES`, times loss_weight.
+
+        frequency: add frequency_weight times the cross entropy of the rate, in one of the forms of
+        `losses.spectral.SPECTRAL`.
+        """
         super().__init__(net)
-        self._loss = LOSSES[loss_name(loss)]
+        if not loss_weight and not (frequency and frequency_weight):
+            raise ValueError("loss_weight = 0 leaves no loss; set frequency, or a weight above 0")
+        self._loss, self.loss_weight = LOSSES[loss_name(loss)], loss_weight
+        self.frequency, self.frequency_weight = frequency, frequency_weight
+        self._warned = False
 
     def loss(self, batch: ClipBatch) -> dict[str, Tensor]:
-        """{"loss": ()}; UserError naming the recordings of clips without a label."""
+        """The weighted sum as "loss", and both terms where there are two.
+
+        UserError naming the recordings of clips without a label.
+        """
         refuse_unlabelled(batch)
-        return {"loss": self._loss(self.net(batch.video), batch.pulse)}
+        waveform = self.net(batch.video)
+        time = self._loss(waveform, batch.pulse)
+        if self.frequency is None:
+            return {"loss": self.loss_weight * time}
+        self._warn_of_rates(batch)
+        rate = frequency_cross_entropy(waveform, batch.fps, batch.hr_bpm, self.frequency)
+        return {"loss": self.loss_weight * time + self.frequency_weight * rate, "time": time, "rate": rate}
+
+    def _warn_of_rates(self, batch: ClipBatch) -> None:
+        """Say once that there are rates which the frequency term cannot use as they are."""
+        if self._warned:
+            return
+        told = zip(batch.recording, batch.hr_bpm.tolist(), strict=True)
+        strange = [f"{key}: {rate:.1f} bpm" for key, rate in told if not LOW_BPM <= rate < HIGH_BPM]
+        if strange:
+            self._warned = True
+            warn(f"clips whose rate is not known are left out of the frequency loss, rates outside {LOW_BPM} "
+                 f"to {HIGH_BPM} bpm count as the nearest ones; the first: {', '.join(strange)}")
 
 
 def refuse_unlabelled(batch: ClipBatch) -> None:

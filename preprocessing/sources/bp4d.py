@@ -12,6 +12,7 @@ import numpy as np
 from preprocessing.picture_zip import PictureZip, folders_in, numbered_members, open_zip
 from preprocessing.pictures import SUFFIXES, PictureFolder, numbered_pictures
 from preprocessing.sources.base import SOURCES, Labels, RawRecording, Series, Source
+from preprocessing.sources.folders import walk
 from preprocessing.sources.text import device_rate, folder_of, nothing_found, read_column
 from preprocessing.times import tolerated
 from utils.errors import UserError
@@ -86,10 +87,8 @@ class Bp4d(Source):
 def _search(root: Path) -> _Found:
     """Every F001.zip and F001/T1 below `root`, in a fixed order; folders of pictures are not searched."""
     found = _Found()
-    for folder, subfolders, names in os.walk(root):
-        subfolders.sort()
-        here = Path(folder)
-        for name in sorted(names):
+    for here, subfolders, names in walk(root):
+        for name in names:
             if name.endswith(".zip") and _PERSON.fullmatch(name[:-4]):
                 found.archives.setdefault(name[:-4], here / name)
         if _PERSON.fullmatch(here.name):
@@ -103,7 +102,7 @@ def _search(root: Path) -> _Found:
 def _note(found: _Found, key: Key, folder: Path) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
-            suffix = Path(entry.name).suffix.lower()
+            suffix = "" if entry.name.startswith(".") else Path(entry.name).suffix.lower()
             if suffix in SUFFIXES:
                 found.pictures.setdefault(key, folder)
                 return
@@ -182,8 +181,8 @@ class Bp4dRecording(RawRecording):
             return np.arange(len(places), dtype=np.float64), []
         n_lacking = int(places[-1]) + 1 - len(places)
         if n_lacking > tolerated(len(places)):
-            raise UserError(f"{self.recording}: by their numbers {n_lacking} of {int(places[-1]) + 1} pictures "
-                            "are missing; copy the recording again")
+            raise UserError(f"{self.recording}: by their numbers {n_lacking} of {int(places[-1]) + 1} "
+                            "pictures are missing; copy the recording again")
         return places, [f"{n_lacking} pictures are missing by their numbers"] if n_lacking else []
 
     def _measured(self, name: str, n: int) -> tuple[Series, list[str]]:

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Series, Source
+from preprocessing.sources.folders import counted, passed_over
 from preprocessing.sources.text import folder_of, nothing_found
 from preprocessing.video import VideoReader
 from utils import hdf5
@@ -21,6 +22,7 @@ _PERSON, _SESSION = re.compile(r"[1-9]\d?"), re.compile(r"[0-3]")
 _LIGHTS = {"0": "lamp", "1": "lamp", "2": "natural", "3": "natural"}
 _FPS, _LABEL_HZ = 20.0, 256.0
 _SAME = 0.02
+N_RECORDINGS = 160
 _MOST_SAMPLES = 1 << 24
 """Eighteen hours."""
 
@@ -38,6 +40,7 @@ class Cohface(Source):
     def __init__(self, root: Path) -> None:
         """root: the folder with a folder for each subject, 1 to 40, and protocols."""
         folder_of(root, "COHFACE", _EXPECTED)
+        self._root = root
         self._folders = [
             session for person in root.iterdir() if person.is_dir() and _PERSON.fullmatch(person.name)
             for session in person.iterdir() if session.is_dir() and _SESSION.fullmatch(session.name)
@@ -56,6 +59,12 @@ class Cohface(Source):
             for folder in self._folders
         ]
         return sorted(made, key=lambda item: natural_key(item.recording))
+
+    def notes(self) -> list[str]:
+        """How many of the set's recordings this copy has, and folders of other names."""
+        people = {folder.parent.name for folder in self._folders}
+        return [*counted(len(self._folders), N_RECORDINGS, "recordings"),
+                *passed_over(self._root, people, ("protocols",))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,14 +77,24 @@ class Folder(Source):
         """One recording a name, in natural order."""
         return [
             OwnRecording(
-                dataset=self.name, subject=self._subjects[name], recording=safe_id(name), is_crop=self._is_crop,
-                conditions=dict(self._stated.get(name, {}).get("conditions", {})), root=self._root,
-                stem=name, found=tuple(self._files[name]), format=self._format,
+                dataset=self.name, subject=self._subjects[name], recording=safe_id(name),
+                is_crop=self._is_crop, conditions=dict(self._stated.get(name, {}).get("conditions", {})),
+                root=self._root, stem=name, found=tuple(self._files[name]), format=self._format,
                 is_listed=name in self._stated,
                 video_start=self._stated.get(name, {}).get("video_start"),
                 fps=self._stated.get(name, {}).get("fps"),
             )
             for name in sorted(self._files, key=natural_key)
+        ]
+
+    def notes(self) -> list[str]:
+        """Subjects that differ in capitals, blanks or leading zeros only: they may be one person."""
+        alike: dict[str, set[str]] = {}
+        for subject in self._subjects.values():
+            alike.setdefault(_plain(subject), set()).add(subject)
+        return [
+            f"subjects {' and '.join(sorted(names))} are taken for different people; if they are not, say so "
+            f"in {_LIST}" for names in alike.values() if len(names) > 1
         ]
 
 
@@ -150,6 +161,11 @@ class OwnRecording(RawRecording):
                 f"{self.root / self.stem}: one {kind} is needed, found {', '.join(names)}; move the others"
             )
         return self.root / names[0] if names else None
+
+
+def _plain(subject: str) -> str:
+    """A subject's name without what people write in two ways."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", re.sub(r"[\s-]+", "", subject.casefold()))
 
 
 def _kind(name: str) -> str:

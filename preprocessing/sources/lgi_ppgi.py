@@ -10,6 +10,7 @@ from xml.parsers import expat
 import numpy as np
 
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Series, Source
+from preprocessing.sources.folders import counted, passed_over
 from preprocessing.sources.text import device_rate, folder_of, nothing_found, numbers, safe_id
 from preprocessing.times import increasing
 from preprocessing.video import VideoReader
@@ -22,6 +23,7 @@ _LABELS = "cms50_stream_handler.xml"
 _ACTIVITIES = ("resting", "rotation", "talk", "gym")
 _EXPECTED = f"folders such as alex/alex_resting with {_VIDEO}, {_TIMER} and {_LABELS}"
 _LABEL_HZ = 60.0
+N_RECORDINGS = 24
 _MS = 1000.0
 _MAX_BYTES = 12 << 20
 _LONGEST_MS = 1000.0
@@ -49,6 +51,7 @@ class LgiPpgi(Source):
         ]
         if not found:
             raise nothing_found(root, _EXPECTED)
+        self._root = root
         self._folders = sorted(found, key=lambda path: natural_key(path.name))
 
     def recordings(self) -> list[RawRecording]:
@@ -60,6 +63,11 @@ class LgiPpgi(Source):
             )
             for folder in self._folders
         ]
+
+    def notes(self) -> list[str]:
+        """How many of the published recordings this copy has, and folders of other names."""
+        people = {folder.parent.name for folder in self._folders}
+        return [*counted(len(self._folders), N_RECORDINGS, "recordings"), *passed_over(self._root, people)]
 
 
 @dataclass(frozen=True, kw_only=True)

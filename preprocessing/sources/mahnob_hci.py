@@ -30,6 +30,7 @@ PAPER_FRAMES = range(306, 2136, 2)
 
 _EXPECTED = "Sessions/2, Sessions/4, ... with session.xml, the colour video (C1) and a file *_emotion.bdf"
 _SESSION = re.compile(r"\d+")
+_VIDEO, _SIGNALS = "*C1 trigger*.avi", "*_emotion.bdf"
 _MOST_XML_BYTES = 1 << 20
 _TRIGGER_BITS = 0xFFFF
 """Of the Status channel; the bits above tell how the amplifier is."""
@@ -62,7 +63,7 @@ class MahnobHci(Source):
         place = root / "Sessions" if (root / "Sessions").is_dir() else root
         self._folders = [
             path for path in place.iterdir()
-            if path.is_dir() and _SESSION.fullmatch(path.name) and any(path.glob("*_emotion.bdf"))
+            if path.is_dir() and _SESSION.fullmatch(path.name) and _files(path, _SIGNALS)
         ]
         if not self._folders:
             raise nothing_found(root, _EXPECTED)
@@ -82,6 +83,11 @@ class MahnobHci(Source):
         """How many of the set's videos this copy has, where it has not all."""
         n = len(self._folders)
         return [] if n == N_RECORDINGS else [f"{n} of {N_RECORDINGS} sessions of emotion elicitation"]
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """What matches in a session's folder; hidden files are what a Mac leaves beside copied ones."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def _subject(folder: Path) -> str:
@@ -136,17 +142,17 @@ class MahnobRecording(RawRecording):
 
     def files(self) -> list[Path]:
         """Session, video, signals."""
-        return [self.folder / "session.xml", self._one("*C1 trigger*.avi"), self._one("*_emotion.bdf")]
+        return [self.folder / "session.xml", self._one(_VIDEO), self._one(_SIGNALS)]
 
     def open_frames(self) -> FrameReader:
         """The frames of the colour video, all or those of the window."""
-        reader = VideoReader(self._one("*C1 trigger*.avi"))
+        reader = VideoReader(self._one(_VIDEO))
         return reader if self.window == "whole" else ChosenFrames(reader, PAPER_FRAMES)
 
     def labels(self) -> Labels:
         """ECG, its heart rate four times a second, respiration; frames by the session's vidRate."""
         frame_time_s, video_s = self._frame_times(read_session(self.folder / "session.xml"))
-        signals = BdfFile(self._one("*_emotion.bdf"))
+        signals = BdfFile(self._one(_SIGNALS))
         fs = signals.rate_hz(self.ecg)
         first, last = _on_video(signals)
         span_s = (last - first) / fs
@@ -170,14 +176,14 @@ class MahnobRecording(RawRecording):
             fps = float(session["vidRate"])
         except (KeyError, ValueError):
             raise UserError(f"{path}: no vidRate, so the frames' times are unknown") from None
-        n = VideoReader(self._one("*C1 trigger*.avi")).n_declared
+        n = VideoReader(self._one(_VIDEO)).n_declared
         if not n or not (math.isfinite(fps) and 1 <= fps <= 1000):
             raise UserError(f"{path}: vidRate {fps:g} and {n} frames give no times")
         chosen = np.arange(n) if self.window == "whole" else np.array(PAPER_FRAMES)
         return chosen / fps, n / fps
 
     def _one(self, pattern: str) -> Path:
-        found = sorted(self.folder.glob(pattern))
+        found = _files(self.folder, pattern)
         if len(found) != 1:
             raise UserError(f"{self.folder}: {len(found)} files {pattern}; one is needed")
         return found[0]

@@ -11,6 +11,7 @@ import numpy as np
 from preprocessing.matlab import MatFile
 from preprocessing.scratch import VideoShape
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Source
+from preprocessing.sources.folders import counted, passed_over
 from preprocessing.sources.text import folder_of, nothing_found
 from utils.errors import UserError
 from utils.files import natural_key
@@ -55,6 +56,7 @@ class Mmpd(Source):
         found = [path for folder in folders for path in folder.iterdir() if _FILE.fullmatch(path.name)]
         if not found:
             raise nothing_found(root, _EXPECTED)
+        self._root, self._folders = root, {folder.name for folder in folders}
         self._paths = sorted(found, key=lambda path: natural_key(f"{path.parent.name}/{path.name}"))
 
     def recordings(self) -> list[RawRecording]:
@@ -68,9 +70,9 @@ class Mmpd(Source):
         ]
 
     def notes(self) -> list[str]:
-        """How many of the set's recordings this copy has, where it has not all."""
+        """How many of the set's recordings this copy has, and folders of other names."""
         n = len(self._paths)
-        return [] if n == N_RECORDINGS else [f"{n} of {N_RECORDINGS} recordings"]
+        return [*counted(n, N_RECORDINGS, "recordings"), *passed_over(self._root, self._folders)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from preprocessing.pictures import PictureFolder, numbered_pictures, picture_number
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Series, Source
+from preprocessing.sources.folders import counted, passed_over
 from preprocessing.sources.text import device_rate, folder_of, nothing_found
 from preprocessing.times import increasing, tolerated
 from utils.errors import UserError
@@ -23,6 +24,8 @@ _TASKS = {
 }
 _EXPECTED = "folders such as 01-01 with 01-01.json and Image1392643993642815000.png, ..."
 _NS = 1e-9
+N_RECORDINGS, SURPLUS = 59, "07-07"
+"""06-02 was never there; 07-07 is a second take that only some copies hold."""
 _BAD_SAMPLES = 2
 """The first samples of every label are bad (Gideon and Stent 2021)."""
 
@@ -49,6 +52,7 @@ class Pure(Source):
         found = [name for name in names if _NAME.fullmatch(name)]
         if not found:
             raise nothing_found(root, _EXPECTED)
+        self._root = root
         self._folders = [root / name for name in sorted(found, key=natural_key)]
 
     def recordings(self) -> list[RawRecording]:
@@ -61,6 +65,12 @@ class Pure(Source):
                 conditions={"task": _TASKS.get(task, task)},
             ))
         return made
+
+    def notes(self) -> list[str]:
+        """How many of the set's recordings this copy has, and folders of other names."""
+        names = [folder.name for folder in self._folders]
+        n = len([name for name in names if name != SURPLUS])
+        return [*counted(n, N_RECORDINGS, "recordings"), *passed_over(self._root, names)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from preprocessing.sources.base import SOURCES, Frame, FrameReader, Labels, RawRecording, Series, Source
+from preprocessing.sources.folders import counted, passed_over
 from preprocessing.sources.text import folder_of, nothing_found, read_column, read_text
 from preprocessing.video import VideoReader
 from utils.errors import UserError
@@ -19,6 +20,7 @@ _TASKS = {"T1": "rest", "T2": "speech", "T3": "arithmetic"}
 _SUBJECT = re.compile(r"s\d+")
 _EXPECTED = "folders s1, s2, ... with vid_s1_T1.avi, bvp_s1_T1.csv and info_s1.txt"
 _LABEL_HZ = 64.0
+N_RECORDINGS = 168
 _SEXES = ("m", "f")
 _STEP = 16
 _JUMP_GREY, _JUMP_TIMES = 12.0, 6.0
@@ -42,6 +44,7 @@ class UbfcPhys(Source):
         found = [path for path in root.iterdir() if path.is_dir() and _SUBJECT.fullmatch(path.name)]
         if not found:
             raise nothing_found(root, _EXPECTED)
+        self._root = root
         self._folders = sorted(found, key=lambda path: natural_key(path.name))
 
     def recordings(self) -> list[RawRecording]:
@@ -56,6 +59,11 @@ class UbfcPhys(Source):
             if any((folder / f"{name}_{folder.name}_{task}{suffix}").is_file()
                    for name, suffix in (("vid", ".avi"), ("bvp", ".csv")))
         ]
+
+    def notes(self) -> list[str]:
+        """How many of the set's videos this copy has, and folders of other names."""
+        names = [folder.name for folder in self._folders]
+        return [*counted(len(self.recordings()), N_RECORDINGS, "recordings"), *passed_over(self._root, names)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Series, Source
+from preprocessing.sources.folders import counted, passed_over
 from preprocessing.sources.text import device_rate, numbers, read_text
 from preprocessing.times import increasing
 from preprocessing.video import VideoReader
@@ -19,6 +20,7 @@ from utils.files import FOREIGN_JSON_BYTES, natural_key, read_json
 _SUBJECT = re.compile(r"subject\d+")
 _LINES = ("pulse", "heart rate", "time")
 _TABLE_RATE_HZ = 30.0
+N_SUBJECTS = 42
 
 TimeBase = Literal["timestamps", "assume_30fps"]
 
@@ -50,6 +52,7 @@ class UbfcRppg2(Source):
                 f"{root}: no subject folders; looked for subject1, subject3, ... each with vid.avi and "
                 "ground_truth.txt (the root in data.sets of the params should be UBFC-rPPG's DATASET_2)"
             )
+        self._root = root
         self._folders = sorted(folders, key=lambda path: natural_key(path.name))
         self._time_base: TimeBase = time_base
 
@@ -63,6 +66,11 @@ class UbfcRppg2(Source):
             )
             for folder in self._folders
         ]
+
+    def notes(self) -> list[str]:
+        """How many of the set's subjects this copy has, and folders of other names."""
+        names = [folder.name for folder in self._folders]
+        return [*counted(len(names), N_SUBJECTS, "subjects"), *passed_over(self._root, names)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Series, Source
+from preprocessing.sources.folders import walk
 from preprocessing.sources.text import device_rate, folder_of, nothing_found, numbers, read_column
 from preprocessing.video import VideoReader
 from utils.errors import UserError
@@ -91,10 +91,9 @@ class V4V(Source):
 def _search(root: Path) -> _Found:
     """All videos and label files below `root`, in a fixed order."""
     found = _Found()
-    for folder, subfolders, names in os.walk(root):
-        subfolders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
+    for folder, _, names in walk(root):
+        for name in names:
+            path = folder / name
             match = _NAME.match(path.stem)
             key = f"{match[1]}_{match[2]}" if match else ""
             if path.suffix == ".mkv" and key == path.stem:
