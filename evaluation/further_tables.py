@@ -10,7 +10,10 @@ from evaluation.cells import Table, counted, number
 FURTHER = {"ccc": ("CCC", 3), "max_bpm": ("max [bpm]", 2), "within_2_5_percent": ("within 2.5 bpm [%]", 1),
            "within_5_percent": ("within 5 bpm [%]", 1)}
 ERRORS = {"mae_bpm": "MAE", "rmse_bpm": "RMSE", "mape_percent": "MAPE", "pearson_r": "r"}
+SE_NOTE = ("SE: by the formulas of rPPG-Toolbox, in the unit of what they belong to; its SE of the RMSE, "
+           "sqrt(std(e^2) / sqrt n), is no standard error of the RMSE and can exceed it")
 MAX_NAMED = 20
+SIGNS_DIGITS = {"ms": 1, "breaths/min": 2}
 QUANTITIES = {"rf_hz": "RF", "lf_nu": "LF n.u.", "hf_nu": "HF n.u.", "lf_hf": "LF/HF", "sdnn_ms": "SDNN",
               "rmssd_ms": "RMSSD", "resp_bpm": "respiration", "ibi_mae_4hz": "IBI error"}
 
@@ -20,7 +23,7 @@ def condition_tables(name: str, part: Mapping[str, Any]) -> list[Table]:
     tables = []
     for condition, values in part.get("conditions", {}).items():
         methods = list(dict.fromkeys(row["method"] for each in values.values() for row in each["rows"]))
-        columns = [condition, "subjects", "n of N"]
+        columns = [condition, "subjects", "recordings"]
         columns += [text for method in methods for text in (f"{method} MAE", f"{method} r")]
         rows, notes = [], []
         for value, each in values.items():
@@ -50,7 +53,8 @@ def further_table(name: str, part: Mapping[str, Any]) -> Table:
          *(number((row.get("se") or {}).get(key), 3) for key in ERRORS)]
         for row in part["rows"]
     ]
-    return Table(f"{name}: further metrics", columns, rows, _missing(part))
+    notes = [SE_NOTE] if any(row.get("se") for row in part["rows"]) else []
+    return Table(f"{name}: further metrics", columns, rows, notes + _missing(part))
 
 
 def _missing(part: Mapping[str, Any]) -> list[str]:
@@ -61,7 +65,7 @@ def _missing(part: Mapping[str, Any]) -> list[str]:
 def paired_table(name: str, part: Mapping[str, Any]) -> list[Table]:
     """Differences between methods over the same draws of subjects; nothing where none were computed."""
     pairs: Sequence[Mapping[str, Any]] = part.get("paired") or ()
-    columns = ["method", "against", "MAE", "95 % CI", "RMSE", "better in [%]", "units"]
+    columns = ["method", "against", "MAE difference", "95 % CI", "RMSE difference", "better in [%]", "units"]
     rows = []
     for pair in pairs:
         limits, share = (pair["ci95"] or {}).get("mae_bpm"), (pair["share_better"] or {}).get("mae_bpm")
@@ -90,16 +94,19 @@ def vital_signs_tables(name: str, part: Mapping[str, Any]) -> list[Table]:
             unknown += [title] if counts else []
             continue
         held = signs["reference_values"].get(key, {})
-        mean = f"{number(held.get('mean'), 3)} ± {number(held.get('sd'), 3)}" if held.get("n") else "–"
+        unit = signs["units"].get(key, "1")
+        digits = SIGNS_DIGITS.get(unit, 3)
+        mean, sd = (number(held.get(name), digits) for name in ("mean", "sd"))
+        spread = f"{mean} ± {sd}" if held.get("n") else "–"
         for row in signs["rows"]:
             found = row.get(key)
             if found is None:
                 continue
-            unit = signs["units"].get(key, "1")
             total = found["n"] + found["n_failed"]
             rows.append([title if unit == "1" else f"{title} [{unit}]", row["method"],
-                         *(number(found.get(stat), 3) for stat in ("sd", "rmse", "mae", "pearson_r")),
-                         f"{found['n']} of {total}", mean])
+                         *(number(found.get(stat), digits) for stat in ("sd", "rmse", "mae")),
+                         number(found.get("pearson_r"), 3),
+                         f"{found['n']} of {total}", spread])
     notes = [f"{', '.join(unknown)}: no recording has a reference"] if unknown else []
     notes += signs_notes(signs)
     return [Table(f"{name}: vital signs beyond the heart rate", columns, rows, notes)]
@@ -108,6 +115,10 @@ def vital_signs_tables(name: str, part: Mapping[str, Any]) -> list[Table]:
 def signs_notes(signs: Mapping[str, Any]) -> list[str]:
     """What a reader must know of vital signs: warnings, reference of the respiration, what is missing."""
     notes = list(signs.get("warnings", ()))
+    cells = [cell for row in signs.get("rows", ()) for cell in row.values() if isinstance(cell, Mapping)]
+    if any(cell["n"] and cell["n_failed"] for cell in cells):
+        notes.append("n of N: recordings with a number, of those with a reference; a recording for which a "
+                     "method gave none is in no error of it")
     counts = signs.get("references", {}).get("resp_bpm", {})
     if counts.get("label"):
         where = f" in {counts['label']} recordings, in the others" if counts.get("sensor") else ","

@@ -17,7 +17,7 @@ from utils.registry import did_you_mean
 from utils.settings import Protocol as OwnProtocol
 from utils.settings import Section
 
-__all__ = ["PRESETS", "Protocol", "ProtocolError", "build"]
+__all__ = ["PRESETS", "Protocol", "ProtocolError", "build", "shown_name"]
 
 
 class Protocol(Section):
@@ -122,6 +122,13 @@ class Protocol(Section):
         for problem in (*_bands(self), *_companions(self)):
             raise ValueError(problem)
         return self
+
+
+def shown_name(stored: Mapping[str, Any]) -> str:
+    """The name of a stored protocol, with a word of warning for an own one that bears a preset's name."""
+    name = str(stored["name"])
+    own = name in PRESETS and str(stored.get("description", "")).startswith("own:")
+    return f"{name} (changed)" if own else name
 
 
 def _bands(chosen: Protocol) -> list[str]:

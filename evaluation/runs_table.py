@@ -9,6 +9,7 @@ from pathlib import Path
 from evaluation import published
 from evaluation.aggregate import Result, results
 from evaluation.cells import Table, number
+from evaluation.presets import shown_name
 from evaluation.published import Entry, Facts
 from evaluation.verdict import MARKS, Verdict, judge
 
@@ -130,4 +131,4 @@ def _summary(verdicts: Sequence[Verdict]) -> str:
 def protocol_name(result: Result) -> str:
     """The protocol, with the window where it scores windows."""
     window = result.protocol["window_s"]
-    return str(result.protocol["name"]) + ("" if window is None else f", {window:g} s")
+    return shown_name(result.protocol) + ("" if window is None else f", {window:g} s")

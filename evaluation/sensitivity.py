@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluation.cells import Table, counted, number
+from evaluation.presets import shown_name
 from evaluation.table import bins_bpm, expected_units
 
 COLUMNS = ("method", "protocol", "MAE [bpm]", "RMSE", "r", "n of N", "reference", "unit", "filter",
@@ -31,7 +32,7 @@ def sensitivity_table(scored: Mapping[str, Mapping[str, Any]], part: str = "test
             row: Mapping[str, Any] = next((r for r in found["rows"] if r["method"] == method), {})
             numbers = [number(row.get(key), digits) for key, digits in DIGITS.items()]
             n = f"{row.get('n', 0)} of {expected_units(found, protocol)}"
-            rows.append([method, name, *numbers, n, _reference(found), *choices(protocol)])
+            rows.append([method, shown_name(protocol), *numbers, n, _reference(found), *choices(protocol)])
             notes += _why(name, method, row)
     return Table(f"{part}: one set of waveforms under {len(parts)} protocols", list(COLUMNS), rows,
                  [*dict.fromkeys(notes), *_bins(scored, parts), *_missing(parts)])

@@ -7,6 +7,7 @@ from typing import Any
 
 from evaluation.cells import Table, counted, number
 from evaluation.further_tables import condition_tables, further_table, paired_table, vital_signs_tables
+from evaluation.presets import shown_name
 from evaluation.split_notes import split_notes
 
 __all__ = [
@@ -93,7 +94,7 @@ def _title(name: str, protocol: Mapping[str, Any]) -> str:
     unit = "whole recordings" if protocol["window_s"] is None else f"windows of {protocol['window_s']:g} s"
     held = {"recording": ", a mean per recording", "frame": ", held to frames"}
     unit += held.get(protocol.get("unit", ""), "")
-    return f"{name}: heart rate, protocol {protocol['name']}, {unit}"
+    return f"{name}: heart rate, protocol {shown_name(protocol)}, {unit}"
 
 
 def _notes(part: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:

@@ -32,8 +32,11 @@ def vital_table(runs: Sequence[Path]) -> Table | None:
     if not rows:
         return None
     notes = ["errors over recordings; published numbers are from other code and other recordings"]
-    notes += [f"{run.name}: {text}" for run in loaded
-              for text in signs_notes(run.metrics.get("vital_signs") or {})]
+    told: dict[str, list[str]] = {}
+    for run in loaded:
+        for text in signs_notes(run.metrics.get("vital_signs") or {}):
+            told.setdefault(text, []).append(run.name)
+    notes += [f"{', '.join(names)}: {text}" for text, names in told.items()]
     notes += [f"[{place}] {facts.sources[name]['label']}; {facts.sources[name]['seen']}"
               for place, name in enumerate(cited, 1)]
     return Table("Vital signs beside published numbers", list(COLUMNS), rows, notes)
@@ -46,7 +49,7 @@ def _of_run(run: Run, key: str, quantity: str, title: str, facts: Facts, cited: 
     rows = []
     for row in (run.metrics.get("vital_signs") or {}).get("rows", ()):
         found, (names, trained) = row.get(key), run_names(run, row["method"])
-        if found is None:
+        if found is None or not found["n"] + found["n_failed"]:
             continue
         origins = run.training["origins"] if trained else ()
         rows.append([

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.beats import Intervals, find_beats, intervals
+from evaluation.heart_rate import is_constant
 from evaluation.respiration import pulse_rate_bpm, sensor_rate_bpm
 from evaluation.variability import ibi_mae_4hz, interval_fault, measures
 from evaluation.vital_presets import VitalSettings
@@ -59,7 +60,7 @@ def _fault(waveform: Array) -> str:
     bad = int((~np.isfinite(waveform)).sum())
     if bad:
         return f"{bad} of {len(waveform)} samples are not finite"
-    return "the waveform is constant" if np.ptp(waveform) == 0 else ""
+    return "the waveform is constant" if is_constant(waveform.min(), waveform.max()) else ""
 
 
 def recording_lines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import main
 from commands import recordings, testing
 from dataset.index import RecordingInfo
 from dataset.split import make_split
+from evaluation import bootstrap, protocols, vital_signs
 from evaluation.aggregate import results
 from evaluation.further_tables import condition_tables, further_table, paired_table, vital_signs_tables
+from evaluation.metrics import unit_sums
+from evaluation.presets import shown_name
 from evaluation.runs_table import COLUMNS, runs_table
 from evaluation.sensitivity import COLUMNS as SENSITIVITY_COLUMNS
 from evaluation.sensitivity import sensitivity_table
@@ -165,6 +169,63 @@ def test_further_and_paired_tables_count_missing_recordings() -> None:
     assert further_table("test", found).notes == ["1 recording missing"]
 
 
+def test_standard_errors_are_explained_where_they_stand() -> None:
+    """The toolbox's SE of the RMSE is none, which the table says; without standard errors it does not."""
+    blank = {"ccc": 0.9, "max_bpm": 9.0, "within_2_5_percent": 50.0, "within_5_percent": 60.0}
+    lines_of = [row("pos", 3) | blank | {"se": se} for se in ({"mae_bpm": 0.1}, None)]
+    with_se, without = (further_table("test", part(line)) for line in lines_of)
+    assert "no standard error of the RMSE" in with_se.notes[0] and without.notes == []
+
+
+def test_vital_signs_have_as_many_digits_as_their_unit_bears() -> None:
+    """Milliseconds to a tenth, breaths to a hundredth, r to a thousandth."""
+    cell = {"sd": 19.0471, "rmse": 76.4462, "mae": 74.0353, "pearson_r": 0.66712, "n": 3, "n_failed": 0}
+    signs = {"units": {"sdnn_ms": "ms", "resp_bpm": "breaths/min"}, "warnings": [], "missing_reasons": {},
+             "rows": [{"method": "pos", "sdnn_ms": cell, "resp_bpm": cell}],
+             "reference_values": {"sdnn_ms": {"mean": 15.089, "sd": 3.599, "n": 3}}}
+    (table,) = vital_signs_tables("test", {"vital_signs": signs})
+    assert table.rows[0][2:6] == ["19.0", "76.4", "74.0", "0.667"] and table.rows[0][-1] == "15.1 ± 3.6"
+    assert table.rows[1][2:6] == ["19.05", "76.45", "74.04", "0.667"]
+
+
+# Intervals over subjects
+
+
+def test_recordings_of_one_person_are_drawn_together() -> None:
+    """Twelve recordings of six people are six people: no interval; of nine people there is one, over nine."""
+    few = [dataclasses.replace(waves(i), subject=f"p{i % 6}") for i in range(12)]
+    found = protocols.score(few, bootstrap=50)
+    assert found["test"]["n_subjects"] == 6 and found["rows"][0]["ci95"] is None
+    assert "here are 6" in found["rows"][0]["reasons"]["ci95"]
+    many = [dataclasses.replace(waves(i), subject=f"p{i % 9}") for i in range(12)]
+    assert protocols.score(many, bootstrap=50)["rows"][0]["ci95"] is not None
+
+
+def test_intervals_weigh_subjects_by_their_units() -> None:
+    """Subjects with one to four recordings: each draw of subjects pools the units of those drawn, by hand."""
+    rng = np.random.default_rng(5)
+    names = [f"s{i}" for i in range(9) for _ in range(1 + i % 4)]
+    reference = rng.uniform(60, 110, len(names))
+    predicted = reference + rng.normal(0, 5, len(names)) + 3 * np.array([int(name[1:]) for name in names])
+    other = reference + rng.normal(0, 8, len(names))
+    draws = bootstrap.resamplings(9, 200, seed=2)
+    mine, theirs = (bootstrap.subject_sums(unit_sums(x, reference), names) for x in (predicted, other))
+    found, pair = bootstrap.intervals(mine, draws), bootstrap.paired(mine, theirs, draws)
+    slow: dict[str, list[float]] = {"mae_bpm": [], "rmse_bpm": [], "difference": []}
+    for draw in draws.astype(int):
+        units = [unit for subject, times in enumerate(draw) for _ in range(times)
+                 for unit, name in enumerate(names) if name == f"s{subject}"]
+        errors, others = (rates[units] - reference[units] for rates in (predicted, other))
+        slow["mae_bpm"].append(np.abs(errors).mean())
+        slow["rmse_bpm"].append(np.sqrt(np.mean(errors**2)))
+        slow["difference"].append(np.abs(errors).mean() - np.abs(others).mean())
+    limits = {name: np.percentile(values, [2.5, 97.5]) for name, values in slow.items()}
+    assert found["mae_bpm"] == pytest.approx(limits["mae_bpm"])
+    assert found["rmse_bpm"] == pytest.approx(limits["rmse_bpm"])
+    assert pair["ci95"]["mae_bpm"] == pytest.approx(limits["difference"])
+    assert pair["share_better"]["mae_bpm"] == np.mean(np.array(slow["difference"]) < 0)
+
+
 # What a number was compared with, and how finely
 
 
@@ -176,6 +237,15 @@ def test_the_reference_is_said() -> None:
     assert not any("SD" in note for note in label.notes)
     mixed = "reference: the label's waveform by the same estimator (1 units), the device's rate (2 units)"
     assert mixed in both.notes and "SD: n - 1 in the denominator" in both.notes
+
+
+def test_the_default_compares_with_the_label_where_both_are_known() -> None:
+    """The label's rate comes first, the device's serves where there is no label."""
+    both = dataclasses.replace(waves(0), reference_hr_bpm=90.0)
+    alone = dataclasses.replace(both, key="ubfc_rppg_2.r9", label=np.full(1200, np.nan))
+    found = protocols.score([both, alone], bootstrap=0)
+    assert found["test"]["references"] == {"label": 1, "device": 1}
+    assert [row["reference_bpm"] for row in found["windows"]] == [pytest.approx(60.0, abs=0.1), 90.0]
 
 
 def test_sensitivity_says_references_and_bins() -> None:
@@ -223,7 +293,7 @@ def test_the_reference_of_the_respiration_is_said() -> None:
 def waves(index: int) -> RecordingWaveform:
     """40 s of a sinusoid as the label and, with noise, as a net's answer."""
     rng, time_s = np.random.default_rng(index), np.arange(1200) / FPS
-    label = np.sin(2 * np.pi * (60 + 15 * index) / 60 * time_s)
+    label = np.sin(2 * np.pi * (60 + 5 * index) / 60 * time_s)
     noisy = label + 0.5 * rng.standard_normal(1200)
     return RecordingWaveform(f"ubfc_rppg_2.r{index}", f"r{index}", "ubfc_rppg_2", FPS, time_s, label,
                              {"physnet": noisy})
@@ -246,3 +316,21 @@ def test_a_runs_window_stays_with_its_own_protocol(tmp_path: Path) -> None:
     assert {name: found["protocol"]["window_s"] for name, found in made.items()} == {
         "default": 10.0, "contrastphys": 30.0, "toolbox": None}
     assert made["toolbox"]["training"] == {"datasets": ["ubfc_rppg_2"], "origins": ["synthetic"]}
+
+
+def test_an_own_protocol_under_a_presets_name_is_marked() -> None:
+    """Named like a preset, but changed: the table, the rows beside published ones and the report say so."""
+    own = {"toolbox": {"base": "toolbox", "changes": {"peak_high_hz": 2.0}}}
+    found = protocols.score([waves(i) for i in range(3)], protocols.get("toolbox", own), bootstrap=0)
+    assert "protocol toolbox (changed)," in part_table("test", found, found["protocol"]).title
+    assert shown_name(protocol("toolbox")) == "toolbox"
+    assert shown_name({**found["protocol"], "name": "mine"}) == "mine"
+
+
+def test_vital_signs_of_a_constant_but_for_rounding_are_none() -> None:
+    """A net that has collapsed has no beats, although single precision makes its output tremble."""
+    wave = waves(0)
+    flat = 1.0 + 1e-7 * np.random.default_rng(0).standard_normal(len(wave.label))
+    (row_of,) = vital_signs.vital_signs([dataclasses.replace(wave, predictions={"flat": flat})])["rows"]
+    assert row_of["sdnn_ms"]["n"] == 0 and row_of["sdnn_ms"]["n_failed"] == 1
+    assert row_of["sdnn_ms"]["reason"] == "the waveform is constant"

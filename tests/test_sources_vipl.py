@@ -14,6 +14,7 @@ from preprocessing import defects, plan, sources
 from preprocessing.extract import extract
 from preprocessing.resample import align
 from preprocessing.sources import vipl_hr
+from preprocessing.sources.base import ORIGIN_FILE
 from tests.made_sets import SETTINGS, NoSink, extracted, make
 from utils.errors import UserError
 from utils.settings import Preprocessing, RawSet
@@ -259,6 +260,14 @@ def test_known_defects_name_recordings() -> None:
 
 
 def test_what_is_missing_is_told_before_the_work(shared: Path, capsys: pytest.CaptureFixture) -> None:
-    """Planning warns of what a copy lacks."""
-    plan.make([RawSet(name="vipl_hr", root=str(shared))], shared.parent / "store", Preprocessing(), False)
+    """Planning warns of what a copy lacks; of a made-up set, which is small on purpose, it does not."""
+    sets, store = [RawSet(name="vipl_hr", root=str(shared))], shared.parent / "store"
+    plan.make(sets, store, Preprocessing(), False)
+    assert capsys.readouterr().err == ""
+    origin = shared / ORIGIN_FILE
+    aside = origin.rename(shared.parent / "aside.json")
+    try:
+        plan.make(sets, store, Preprocessing(), False)
+    finally:
+        aside.rename(origin)
     assert "warning: vipl_hr: 1 of 107 subjects, 5 of 2378 recordings" in capsys.readouterr().err

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from commands.recordings import divide
 from dataset.index import FailedRecording, RecordingInfo
 from dataset.split import make_split
 from evaluation.report.page import _warnings
 from evaluation.runs_table import runs_table
 from evaluation.split_notes import MAX_NAMED, split_notes
 from evaluation.table import metrics_markdown
+from preprocessing.manifest import NAME, Manifest
 from tests.run_folders import protocol, row, run_folder
-from utils.settings import Split
+from utils.settings import RawSet, Split
 
 ABOUT = {
     "leaks": True, "leak_details": ["train and valid share 7 subjects"], "by": "subject",
@@ -98,3 +101,41 @@ def test_what_a_split_tells_is_what_the_notes_read() -> None:
         "missing in training: 1 recording: a.r4",
         "in no part: 2 recordings: a.r2, a.r3",
     ]
+
+
+def store_with(folder: Path, dataset: str, subjects: list[str]) -> Path:
+    """A store's manifest alone, a usable recording a subject."""
+    (folder / dataset).mkdir()
+    manifest = Manifest(folder / dataset / NAME)
+    for subject in subjects:
+        manifest.entries[subject] = {
+            "status": "done", "reason": "", "subject": subject, "dataset": dataset, "conditions": {},
+            "n_frames": 300, "fps": 30.0, "duration_s": 10.0, "size": 64, "label_kind": "ppg",
+            "has_label": True, "hr_mean_bpm": 70.0, "face_found_share": 1.0, "warnings": [],
+            "file": f"{subject}.h5", "bytes": 1, "sha256": "", "settings": {}, "settings_hash": "",
+            "identity": {}, "schema": 1,
+        }
+    manifest.write()
+    return folder
+
+
+def test_an_experiment_notes_who_was_left_out_and_what_is_known(tmp_path: Path) -> None:
+    """Exclusions come with their reasons, by hand and by list; known defects of those that stay are named."""
+    store = store_with(tmp_path, "ubfc_rppg_2", ["subject1", "subject3", "subject11", "subject18"])
+    chosen = RawSet(name="ubfc_rppg_2", root="x", exclude=["subject3"])
+    config = SimpleNamespace(
+        data=SimpleNamespace(store=str(store), sets=[chosen]), run=SimpleNamespace(seed=0),
+        split=Split(scheme="lists", lists={"test": ["subject1", "subject11", "subject18"]}),
+        method=SimpleNamespace(name="classical"),
+    )
+    _, parts = divide(config)
+    assert split_notes(parts.about()) == [
+        "left out: 1 recording (left out by data.sets exclude): ubfc_rppg_2.subject3",
+        "took part in spite of a known defect: 2 recordings (device_rate: device heart rate drops to zero): "
+        "ubfc_rppg_2.subject11, ubfc_rppg_2.subject18",
+    ]
+    config.data.sets = [chosen.model_copy(update={"exclude_lists": ["device_rate"]})]
+    _, parts = divide(config)
+    assert parts.keys("test") == ["ubfc_rppg_2.subject1"] and not parts.known_defects
+    assert parts.exclusion_reasons["ubfc_rppg_2.subject18"] == (
+        "left out by data.sets exclude_lists device_rate: device heart rate drops to zero")

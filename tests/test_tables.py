@@ -50,7 +50,7 @@ def test_conditions_show_methods_side_by_side() -> None:
         }
     }
     (table,) = condition_tables("test", part(conditions=groups))
-    assert table.columns == ["task", "subjects", "n of N", "pos MAE", "pos r", "physnet MAE", "physnet r"]
+    assert table.columns == ["task", "subjects", "recordings", "pos MAE", "pos r", "physnet MAE", "physnet r"]
     assert table.rows == [
         ["steady", "2", "2 of 2", "1.25", "–", "–", "–"],
         ["talking", "2", "2 of 3", "3.00", "0.500", "1.00", "–"],
@@ -117,7 +117,8 @@ def test_vital_signs_are_printed_as_papers_do() -> None:
     }
     (table,) = vital_signs_tables("test", part(vital_signs=signs))
     assert table.rows[0] == ["RF [Hz]", "pos", "0.010", "0.020", "0.015", "0.400", "2 of 3", "0.250 ± 0.050"]
-    assert table.rows[1][0] == "LF n.u." and table.notes == ["short", "missing: pure.x (no beats)"]
+    assert table.rows[1][0] == "LF n.u." and table.notes[0] == "short"
+    assert "gave none is in no error" in table.notes[1] and table.notes[2:] == ["missing: pure.x (no beats)"]
 
 
 def test_sensitivity_groups_protocols_by_method() -> None:

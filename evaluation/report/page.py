@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from evaluation import figures, sensitivity
+from evaluation.presets import shown_name
 from evaluation.report.files import RunFiles, attention, png_width, read_run
 from evaluation.report.parts import Part, parts_of
 from evaluation.report.sections import Drawing, drawings
@@ -92,7 +93,7 @@ def _lead(metrics: Mapping[str, Any]) -> str:
     unit = "whole recordings" if protocol["window_s"] is None else f"windows of {protocol['window_s']:g} s"
     sets = ", ".join([*header.get("datasets", []), *header.get("origins", [])])
     return (f"{counted(header['n_recordings'], 'recording')} of {counted(header['n_subjects'], 'subject')}"
-            f"{f' ({sets})' if sets else ''}, protocol “{protocol['name']}”, {unit}")
+            f"{f' ({sets})' if sets else ''}, protocol “{shown_name(protocol)}”, {unit}")
 
 
 def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:

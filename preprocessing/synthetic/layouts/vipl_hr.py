@@ -17,6 +17,7 @@ from preprocessing.synthetic.layouts.base import (
     make_take,
     truth_of,
 )
+from preprocessing.synthetic.matlab import write_mat
 from utils.files import natural_key
 
 _SUBJECTS = (1, 10, 3, 84, 97)
@@ -30,6 +31,7 @@ _CONTAINER_FPS, _WAVE_HZ = 25.0, 60.0
 _LONGER_S = 1.6
 _LATE_S = 0.25
 _SLOW_FPS = 24.0
+_N_FOLDS = 5
 _NOT_USABLE = frozenset({"no_wave", "cut_times", "flat_label"})
 
 
@@ -37,8 +39,9 @@ _NOT_USABLE = frozenset({"no_wave", "cut_times", "flat_label"})
 class ViplHrLayout(Layout):
     """v1 by webcam, phone, RealSense and in infrared; of the first person v1-2 and v9 as well.
 
-    As in the set: every container says 25 fps, time.txt has CRLF and is not there for the phone, the
-    labels of a take are longer than its videos, and those of the phone are its own. In v1-source1 of
+    As in the set: folds of subject numbers, every container says 25 fps, time.txt has CRLF and is not
+    there for the phone, the labels of a take are longer than its videos, and those of the phone are its
+    own. In v1-source1 of
     the first person: hr_codes: three rates are 255. late_label: the wave is 0.25 s late. flat_label: it
     is constant. no_wave: it is gone. cut_times: time.txt has lost a tenth. In its v1-source2:
     slow_phone: 24 frames a second.
@@ -65,7 +68,16 @@ class ViplHrLayout(Layout):
                 truth = _write_folder(folder, take, source, seed + 10 * person + source, planted)
                 truths += [truth] if source != 4 else []
         (root / "NIR.txt").write_bytes(b"p1/v1/source4\r\n")
+        _write_folds(root / "fold", [_SUBJECTS[person] for person in range(people)])
         return sorted(truths, key=lambda truth: natural_key(truth.recording))
+
+
+def _write_folds(folder: Path, numbers: list[int]) -> None:
+    """foldK.mat, each with the variable foldK: up to five folds, nobody in two of them."""
+    folder.mkdir()
+    count = min(_N_FOLDS, len(numbers))
+    for k in range(1, count + 1):
+        write_mat(folder / f"fold{k}.mat", {f"fold{k}": np.array([numbers[k - 1 :: count]], dtype=np.uint8)})
 
 
 def _planted(defects: frozenset[str], source: int) -> frozenset[str]:
