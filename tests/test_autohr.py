@@ -468,7 +468,7 @@ def test_a_flat_waveform_has_a_finite_gradient(form):
     x = torch.zeros(2, 64, requires_grad=True)
     loss = frequency_cross_entropy(x, torch.full((2,), 30.0), torch.full((2,), 80.0), form)
     loss.backward()
-    assert float(loss) == pytest.approx(math.log(140), abs=1e-4) and x.grad.isfinite().all()
+    assert loss.item() == pytest.approx(math.log(140), abs=1e-4) and x.grad.isfinite().all()
 
 
 def test_classes_are_whole_rates_rounded_down():
