@@ -107,7 +107,8 @@ def examine_all(entries: list[Entry], progress: bool) -> list[Audited]:
             part, _ = examine(signals)
             prints[entry.key] = fingerprint(signals, entry.person, float(entry.line["fps"]))
             audited.append(Audited(entry.key, entry.dataset, entry.recording, subject, part))
-        on_list = defects[entry.dataset].get(entry.recording)
+        is_made_up = "origin" in entry.line.get("conditions", {})  # it only bears the dataset's names
+        on_list = None if is_made_up else defects[entry.dataset].get(entry.recording)
         audited[-1].part.notes += [f"known: {on_list}"] if on_list else []
     compare(audited, find_twins(prints))
     return audited
