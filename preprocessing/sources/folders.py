@@ -30,6 +30,8 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
 
 def counted(n: int, whole: int, what: str) -> list[str]:
     """A sentence where a copy has not the number of recordings that the dataset has."""
+    if n > whole:
+        return [f"{n} {what}, more than the dataset's {whole}; are they of this dataset?"]
     return [] if n == whole else [f"{n} of {whole} {what}"]
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -122,11 +121,6 @@ class Take:
         left, top = (side - width) // 2, (side - height) // 2
         for picture in scene.render(layers, course, person.noise, rng, side):
             yield np.ascontiguousarray(picture[top : top + height, left : left + width])
-
-    def grey_frames(self, time_s: ArrayLike, size: tuple[int, int] | None = None) -> Iterator[Frame]:
-        """The same in one channel, uint8 (height, width): what an infrared camera might see."""
-        for picture in self.frames(time_s, size, camera=9):
-            yield np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
