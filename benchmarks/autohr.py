@@ -1,17 +1,20 @@
 """AutoHR's search at a reduced size against the house genotype and random ones; the cost of the full one.
 
-    python -m benchmarks.autohr                       # 3 seeds of params/autohr/synthetic.json, hours
-    python -m benchmarks.autohr --seeds 0 --set train.epochs=1 --set run.before.0.train.epochs=2
+    python -m benchmarks.autohr                       # 3 seeds of params/autohr/synthetic.json
+    python -m benchmarks.autohr --seeds 1 --work DIR  # keeps the runs in DIR, and uses those that are there
     python -m benchmarks.autohr --cost                # memory and time of a full-size step, minutes
 
 Each seed makes a synthetic set of its own. The searched net, the house genotype and a random genotype are
-trained by the same recipe on the same people and judged on the same unseen ones.
+trained by the same recipe on the same people and judged on the same unseen ones; the house genotype also
+with the frequency loss in the form and weight of params/autohr/released_loss.json, and with the frequency
+loss alone in both forms. Reduced sizes: no order is claimed for real data or for the full nets.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -20,11 +23,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import nets
 from benchmarks.machine import RESULTS, machine
 from evaluation.cells import Table, number
+from evaluation.figures.cells import draw_cells
+from evaluation.figures.style import GREY, MARKERS, PALETTE, new, save, styled
+from losses.spectral import SPECTRAL, frequency_cross_entropy
+from losses.waveform import neg_pearson
 from nets.layers.genotype import load_genotype
 from nets.summary import model_summary
 from utils.contracts import InputSpec
@@ -33,75 +44,169 @@ from utils.runlog import say
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "params" / "autohr" / "synthetic.json"
-KINDS = ("searched", "house", "random")
+HOUSE = ("run.before=[]", "net.options.genotype=house")
+FREQUENCY = "method.options.frequency"
+ALONE = ("method.options.loss_weight=0", f"{FREQUENCY}_weight=1")
+ARMS: dict[str, tuple[str, ...]] = {
+    "searched": (), "house": HOUSE, "random": ("run.before=[]", "net.options.genotype=random:{seed}"),
+    "house, released loss": (*HOUSE, "method.options.loss_weight=0.2", f"{FREQUENCY}=released",
+                             f"{FREQUENCY}_weight=1"),
+    "house, log_power alone": (*HOUSE, *ALONE),
+    "house, released alone": (*HOUSE, *ALONE, f"{FREQUENCY}=released"),
+}
 GIB = 1 << 30
+FPS, FRAMES = 30.0, 128
 
 
 def one_seed(seed: int, folder: Path, overrides: list[str], people: list[str]) -> dict[str, Any]:
-    """The set of a seed, and its three nets: errors on unseen people, the search's weights and duration."""
+    """The set of a seed, and its nets: errors on unseen people, the search's weights, course and duration."""
     raw = folder / "raw"
-    _main("synthesise", str(raw), "--seed", str(seed), *people)
+    _main("synthesise", str(raw), "--seed", str(seed), "--hard", "0", "--control", "0", *people)
     shared = {
         "data.sets.0.root": raw, "data.store": folder / "store", "split.file": raw / "lists.json",
         "run.output": folder / "runs", "run.seed": seed, "logging.figures": "false",
     }
     words = [*(f"{key}={value}" for key, value in shared.items()), *overrides]
-    found: dict[str, Any] = {"seed": seed}
-    for kind in KINDS:
-        found[kind] = _train(kind, seed, folder, words)
+    arms = {kind: _train(kind, seed, folder, words) for kind in ARMS}
     search = folder / "runs" / "searched" / "before" / "search"
     about = read_json(search / "genotype.json")["about"]
-    found["search_s"] = round(_seconds(search / "log.jsonl"), 1)
-    found["operation_weights"] = about["operation_weights"]
-    uniform = 1 / len(about["operations"])
-    found["largest_move"] = max(
-        abs(w - uniform) for cell in about["operation_weights"] for edge in cell for w in edge
-    )
-    return found
+    weights = about["operation_weights"]
+    return {
+        "seed": seed, "arms": arms, "operations": about["operations"], "edges": about["edges"],
+        "operation_weights": weights, "edge_weights": about["edge_weights"],
+        "search_s": round(_seconds(search / "log.jsonl"), 1),
+        "entropy": {"uniform": math.log(len(about["operations"])), "found": _entropy(weights),
+                    "course": _course(search / "log.jsonl")},
+        "largest_move": max(abs(w - 1 / len(edge)) for cell in weights for edge in cell for w in edge),
+    }
 
 
 def _train(kind: str, seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
     """One run by the recipe; without a search where the genotype is given."""
-    chosen = [*words, f"run.name={kind}"]
-    if kind != "searched":
-        name = "house" if kind == "house" else f"random:{seed}"
-        chosen = [word for word in chosen if not word.startswith("run.before.")]
-        chosen += ["run.before=[]", f"net.options.genotype={name}"]
-    start = time.perf_counter()
+    name, chosen = kind.replace(", ", "_").replace(" ", "_"), words
+    if ARMS[kind]:
+        chosen = [word for word in words if not word.startswith("run.before.")]
+        chosen += [word.format(seed=seed) for word in ARMS[kind]]
+    chosen = [*chosen, f"run.name={name}"]
     _main("run", str(RECIPE), *(part for word in chosen for part in ("--set", word)))
-    metrics = read_json(folder / "runs" / kind / "metrics.json")
-    row = {row["method"]: row for row in metrics["rows"]}
-    genotype = load_genotype(str(folder / "runs" / kind))
+    run = folder / "runs" / name
+    rows = {row["method"]: row for row in read_json(run / "metrics.json")["rows"]}
     return {
-        "mae_bpm": row["autohr"]["mae_bpm"], "rmse_bpm": row["autohr"]["rmse_bpm"],
-        "constant_mae_bpm": row["constant"]["mae_bpm"], "seconds": round(time.perf_counter() - start, 1),
-        "genotype": genotype.to_json(),
+        **{key: rows["autohr"][key] for key in ("mae_bpm", "rmse_bpm", "pearson_r", "snr_db", "n")},
+        "constant_mae_bpm": rows["constant"]["mae_bpm"],
+        "training_s": round(sum(epoch["seconds"] for epoch in _logged(run / "log.jsonl", "epoch")), 1),
+        "parameters": sum(p.numel() for p in nets.build("autohr", genotype=str(run)).parameters()),
+        "genotype": load_genotype(str(run)).to_json(),
     }
 
 
+def _logged(log: Path, event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
 def _seconds(log: Path) -> float:
-    """How long a training of one piece took, from its log."""
-    return max(json.loads(line)["elapsed_s"] for line in log.read_text(encoding="utf-8").splitlines())
+    """How long a training took, without pauses between its starts: epochs and validations."""
+    return sum(line["seconds"] for event in ("epoch", "validation") for line in _logged(log, event))
+
+
+def _entropy(weights: list[Any]) -> float:
+    """Mean over the edges of the entropy of their operations' weights, in nats."""
+    return statistics.fmean(-sum(w * math.log(w) for w in edge if w) for cell in weights for edge in cell)
+
+
+def _course(log: Path) -> list[list[float]]:
+    """[epoch, mean entropy in it] of each epoch in which the choices were learnt."""
+    return [[line["epoch"], line["terms"]["choice_entropy"]] for line in _logged(log, "epoch")
+            if "choice_entropy" in line["terms"]]
 
 
 def _main(*words: str) -> None:
-    subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+def gradients(n: int = 256) -> list[dict[str, float]]:
+    """Mean norm of each loss's gradient by a waveform of unit variance, weights left aside.
+
+    Waveforms between noise (share 0) and a pulse of 45 to 150 bpm (share 1), n of each, 128 frames at 30 Hz.
+    """
+    rng = torch.Generator().manual_seed(0)
+    rate_bpm = 45 + 105 * torch.rand(n, generator=rng)
+    fps = torch.full((n,), FPS)
+    cycles = rate_bpm[:, None] / 60 * torch.arange(FRAMES) / FPS + torch.rand(n, 1, generator=rng)
+    pulse = 2**0.5 * (2 * math.pi * cycles).sin()
+    noise = torch.randn(n, FRAMES, generator=rng)
+    found = []
+    for share in (0.0, 0.25, 0.5, 0.75, 0.95):
+        wave = (share**0.5 * pulse + (1 - share) ** 0.5 * noise).requires_grad_()
+        terms = {"time": neg_pearson(wave, pulse),
+                 **{form: frequency_cross_entropy(wave, fps, rate_bpm, form) for form in SPECTRAL}}
+        norms = {name: n * torch.autograd.grad(term, wave)[0].norm(dim=1).mean().item()
+                 for name, term in terms.items()}
+        found.append({"share": share, **norms})
+    return found
 
 
 def table_of(results: list[dict[str, Any]]) -> Table:
-    """MAE on unseen people: a row per genotype, a column per seed, mean and SD."""
-    rows = []
-    for kind in KINDS:
-        values = [result[kind]["mae_bpm"] for result in results]
-        known = [value for value in values if value is not None]
-        spread = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
-        mean = number(statistics.fmean(known) if known else None) + spread
-        rows.append([kind, *(number(value) for value in values), mean])
-    columns = ["genotype", *(f"seed {result['seed']}" for result in results), "MAE [bpm]"]
+    """MAE on unseen people: a row per genotype, a column per seed, mean and SD of it and of the SNR."""
+    def row(name: str, arm: str, prefix: str = "") -> list[str]:
+        errors = [result["arms"][arm][f"{prefix}mae_bpm"] for result in results]
+        ratios = [] if prefix else [result["arms"][arm]["snr_db"] for result in results]
+        return [name, *(number(value) for value in errors), _spread(errors), _spread(ratios)]
+
+    rows = [*(row(kind, kind) for kind in ARMS), row("constant", "house", "constant_")]
+    columns = ["genotype", *(f"seed {result['seed']}" for result in results), "MAE [bpm]", "SNR [dB]"]
     moves = ", ".join(f"{result['largest_move']:.3f}" for result in results)
+    left = ", ".join(f"{result['entropy']['found']:.3f}" for result in results)
     times = ", ".join(f"{result['search_s']:.0f} s" for result in results)
-    return Table("AutoHR at reduced size on synthetic data", columns, rows,
-                 [f"largest move of an operation's weight from uniform: {moves}", f"search: {times}"])
+    return Table("AutoHR at reduced size on synthetic data", columns, rows, [
+        f"entropy of the operations' weights: {results[0]['entropy']['uniform']:.3f} before, {left} after",
+        f"largest move of an operation's weight from uniform: {moves}", f"search: {times}"])
+
+
+def _spread(values: list[float | None]) -> str:
+    """Mean and SD (n - 1) of the values that exist; how many do not."""
+    known = [value for value in values if value is not None]
+    sd = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
+    missing = f" ({len(values) - len(known)} missing)" if len(known) < len(values) else ""
+    return number(statistics.fmean(known) if known else None) + sd + missing
+
+
+@styled
+def weights_figure(results: list[dict[str, Any]]) -> Figure:
+    """Entropy of the operations' weights over the search, and the weights it ended with, seed by seed."""
+    figure, axes = new(3.2 + 2.7 * len(results), 3.9, 1, 1 + len(results),
+                       width_ratios=[1.1, *[1.0] * len(results)])
+    course, *maps = axes[0]
+    uniform = results[0]["entropy"]["uniform"]
+    course.axhline(uniform, color=GREY, ls="--", lw=1)
+    course.text(0.98, uniform, "uniform", transform=course.get_yaxis_transform(), ha="right", va="bottom",
+                color=GREY)
+    for result, colour, marker in zip(results, PALETTE, MARKERS, strict=False):
+        course.plot(*np.transpose(result["entropy"]["course"]), color=colour, marker=marker, ms=4,
+                    label=f"seed {result['seed']}")
+    course.set(xlabel="epoch", ylabel="entropy [nats]", title="weights of the operations")
+    course.xaxis.set_major_locator(MaxNLocator(integer=True))
+    course.legend(loc="lower left")
+    highest = max(w for result in results for edge in result["operation_weights"][0] for w in edge)
+    scale = TwoSlopeNorm(math.exp(-uniform), 0, highest)
+    for axis, result in zip(maps, results, strict=True):
+        shown = axis.imshow(result["operation_weights"][0], norm=scale, cmap="RdBu_r", aspect="auto")
+        axis.spines[:].set_visible(False)
+        names = [name.replace("_", " ") for name in result["operations"]]
+        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(len(result["edges"])), result["edges"] if axis is maps[0] else [])
+        axis.set_title(f"seed {result['seed']}, after the search")
+    figure.colorbar(shown, ax=maps, fraction=0.05, pad=0.01, label="weight; white: uniform",
+                    ticks=[0, math.exp(-uniform), highest], format="%.2f")
+    return figure
+
+
+def cells_figure(results: list[dict[str, Any]]) -> Figure:
+    """The cells that were found, a panel per seed."""
+    found = [result["arms"]["searched"]["genotype"] for result in results]
+    return draw_cells({"inputs": found[0]["inputs"], "cells": [value["cells"][0] for value in found]},
+                      [f"found with seed {result['seed']}" for result in results])
 
 
 def saved_gib(frames: int, size: int, checkpointing: bool, batch: int = 2) -> float:
@@ -157,31 +262,37 @@ def _measured(frames: int, size: int, device: str) -> dict[str, float]:
 def main() -> int:
     """Run what is asked for, print it, and write it beside the other results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="settings of all runs")
     parser.add_argument("--people", nargs="+", default=[], metavar="WORD",
                         help="words for synthesise without their dashes, as train 4 seconds 10")
+    parser.add_argument("--work", type=Path, default=None, help="folder that keeps data and runs")
     parser.add_argument("--cost", action="store_true", help="only the cost of the full search")
-    parser.add_argument("--out", type=Path, default=None, help="result file")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.cost:
         result = {"machine": machine("torch"), "device": device, **cost(device)}
         say(json.dumps(result, indent=1))
-        write_json(args.out or RESULTS / "autohr_cost.json", result)
+        write_json(args.out / "autohr_cost.json", result)
         return 0
     people = [f"--{word}" if word.isalpha() else word for word in args.people]
     results = []
     for seed in args.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            results.append(one_seed(seed, Path(folder), args.overrides, people))
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = (args.work or Path(temporary)).resolve() / f"seed{seed}"
+            results.append(one_seed(seed, folder, args.overrides, people))
+    _write(args.out, results, {"machine": machine("torch"), "device": device, "overrides": args.overrides})
+    return 0
+
+
+def _write(out: Path, results: list[dict[str, Any]], facts: dict[str, Any]) -> None:
     table = table_of(results)
     say(table.markdown())
-    target = args.out or RESULTS / "autohr.json"
-    write_json(target, {"machine": machine("torch"), "device": device, "overrides": args.overrides,
-                        "seeds": results})
-    write_text(target.with_suffix(".md"), table.markdown() + "\n")
-    return 0
+    write_json(out / "autohr.json", {**facts, "gradients": gradients(), "seeds": results})
+    write_text(out / "autohr.csv", table.csv())
+    save(weights_figure(results), out / "autohr_weights.png")
+    save(cells_figure(results), out / "autohr_cells.png")
 
 
 if __name__ == "__main__":

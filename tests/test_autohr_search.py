@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,17 @@ def test_choices_wait_for_the_warm_up() -> None:
     assert "choice_loss" in method.train_step(batch_of(method, 2), spy)
     assert spy.stepped[2:] == ["choices", "weights"]
     assert all(p.any() for p in method.net.architecture())
+
+
+def test_the_search_tells_how_much_is_chosen() -> None:
+    """The entropy of the operations' weights falls from ln of their number, to 0 when all is decided."""
+    method = search(warmup_epochs=0, choice_rate=1e-9)
+    spy = Spy(method)
+    uniform = method.train_step(batch_of(method, 0), spy)["choice_entropy"]
+    assert float(uniform) == pytest.approx(math.log(len(FEW)), abs=1e-4) and not uniform.requires_grad
+    with torch.no_grad():
+        method.net.choices["alphas"][..., 2] = 200
+    assert float(method.train_step(batch_of(method, 0), spy)["choice_entropy"]) == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,22 @@ def write_cells(path: Path, genotype: dict[str, Any]) -> None:
 
 
 @styled
-def draw_cells(genotype: dict[str, Any]) -> Figure:
-    """A panel per cell; a colour per kind of operation."""
+def draw_cells(genotype: dict[str, Any], titles: Sequence[str] | None = None) -> Figure:
+    """A panel per cell; a colour per kind of operation. titles: of the panels, in place of their blocks."""
     cells = genotype["cells"]
-    figure, axes = new(8.4, 3.6 * len(cells), len(cells), 1)
-    for number, (axis, cell) in enumerate(zip(axes[:, 0], cells, strict=True)):
+    figure, axes = new(8.4, 3.8 * len(cells), len(cells), 1)
+    every = ["the cell of every block"] if len(cells) == 1 else None
+    blocks = titles or every or [f"the cells of block {number + 1}" for number in range(len(cells))]
+    for axis, cell, title in zip(axes[:, 0], cells, blocks, strict=True):
         _draw_cell(axis, cell, genotype["inputs"])
-        axis.set_title("the cell of every block" if len(cells) == 1 else f"the cells of block {number + 1}")
+        axis.set_title(title)
     return figure
 
 
 def _draw_cell(axis: Axes, cell: dict[str, Any], inputs: int) -> None:
     axis.set_xlim(-0.8, 10.7)
-    axis.set_ylim(-3.1, 3.1)
+    axis.set_ylim(-2.5, 2.5)
+    axis.set_aspect("equal")  # so that labels lie on the bent arrows
     axis.set_axis_off()
     for node, edges in cell.items():
         for place, edge in enumerate(edges):
@@ -56,7 +60,7 @@ def _draw_edge(axis: Axes, start: Point, end: Point, operation: str, place: int)
     _arrow(axis, start, end, colour, curve)
     (x0, y0), (x1, y1) = start, end
     x, y = (x0 + x1) / 2 + curve / 2 * (y1 - y0), (y0 + y1) / 2 - curve / 2 * (x1 - x0)
-    angle = math.degrees(math.atan2(y1 - y0, x1 - x0)) * 0.85
+    angle = math.degrees(math.atan2(y1 - y0, x1 - x0))
     axis.text(x, y, operation.replace("_", " "), ha="center", va="center", color=colour, fontsize=SMALL,
               rotation=angle, zorder=2, bbox={"boxstyle": "square,pad=0.1", "facecolor": "white",
                                               "edgecolor": "none"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -26,7 +27,7 @@ class AutoHRSearch(Supervised):
     """
 
     tasks = ("search",)
-    needs = ("architecture", "weights", "genotype")
+    needs = ("architecture", "weights", "operation_weights", "genotype")
 
     def __init__(
         self, net: nn.Module, *, loss: LossName = "neg_pearson", loss_weight: Weight = 1.0,
@@ -59,7 +60,11 @@ class AutoHRSearch(Supervised):
         return {"weights": make(self.net.weights()), "choices": choices}  # type: ignore[operator]
 
     def train_step(self, batch: ClipBatch, updater: Updater) -> dict[str, Tensor]:
-        """A step of the choices once the warm-up is over, then one of the weights."""
+        """A step of the choices once the warm-up is over, then one of the weights.
+
+        Beside the losses, "choice_entropy": of the operations' weights in nats, the mean over the edges; the
+        logarithm of their number while nothing is chosen, 0 when each edge has one operation.
+        """
         sides = batch.extras["side"].tolist()
         mine, others = ([i for i, side in enumerate(sides) if side == who] for who in (WEIGHTS, CHOICES))
         chosen: dict[str, Tensor] = {}
@@ -67,6 +72,8 @@ class AutoHRSearch(Supervised):
             part = batch.select(others)
             chosen = self.loss(part)
             updater.minimise(chosen["loss"], "choices", again=lambda: self.loss(part)["loss"])
+            weights = self.net.operation_weights().detach()  # type: ignore[operator]
+            chosen["entropy"] = torch.special.entr(weights).sum(-1).mean()
         part = batch.select(mine)
         terms = self.loss(part)
         updater.minimise(terms["loss"], "weights", again=lambda: self.loss(part)["loss"])
