@@ -16,7 +16,7 @@ import nets
 from commands.building import resolve_device, set_threads, trained_method
 from dataset.reader import StoreClips
 from evaluation.figures import plot_prediction
-from evaluation.quality import Quality, assess, heart_rate_over_time
+from evaluation.quality import Quality, assess, assess_rates, heart_rate_over_time
 from nets import methods
 from nets.methods.base import Method
 from nets.weights import load_weights
@@ -44,9 +44,15 @@ class Predictor:
 
 def predict(args: argparse.Namespace) -> int:
     """Predict every video; those that cannot be used are named at the end (exit code 3)."""
+    check_words(args)
     set_threads(None)
     predictor = choose(args)
     predictor.method.to(resolve_device(args.device))
+    if args.camera is not None:
+        from commands.camera import watch  # a page and its server, which videos do not need
+
+        return watch(predictor, args)
+    out = Path(args.out or "predictions")
     stems = [Path(video).stem for video in args.videos]
     doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
     if doubled:
@@ -55,7 +61,7 @@ def predict(args: argparse.Namespace) -> int:
     with interrupt.listening():
         for video, stem in zip(args.videos, stems, strict=True):
             try:
-                say(predict_video(predictor, Path(video), Path(args.out) / stem))
+                say(predict_video(predictor, Path(video), out / stem))
             except UserError as error:
                 if error.exit_code == 4:
                     raise
@@ -66,6 +72,18 @@ def predict(args: argparse.Namespace) -> int:
             "\n".join([f"{len(failed)} of {len(stems)} videos could not be used:", *lines])
         )
     return 0
+
+
+def check_words(args: argparse.Namespace) -> None:
+    """UserError unless there are videos or a camera, and only words that go with them."""
+    if args.camera is not None and args.videos:
+        raise UserError("give either videos or --camera")
+    if args.camera is None and not args.videos:
+        raise UserError("give one or several videos, or --camera with its number, such as --camera 0")
+    used = [f"--{name.replace('_', '-')}" for name in ("port", "window", "seconds", "fast", "no_page")
+            if getattr(args, name) is not None and getattr(args, name) is not False]
+    if args.camera is None and used:
+        raise UserError(f"{', '.join(used)} only with --camera")
 
 
 def choose(args: argparse.Namespace) -> Predictor:
@@ -107,13 +125,22 @@ def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
         stored = Path(scratch) / "crops.h5"
         warnings = make_crops(predictor, video, stored)
         clips = StoreClips.from_file(stored, predictor.method.input_spec)
-        with torch.no_grad():
-            waveform = predictor.method.predict(clips).double().numpy()
-        reference = other_opinions(predictor, clips)
-        time_s = clips.time_s.double().numpy()
-        found = int(clips.face_found.sum())
-        quality = assess(waveform, time_s, others=reference, face_share=found / len(waveform))
+        waveform, time_s, quality, found = judged(predictor, clips)
     return write_results(predictor.name, video, out, waveform, time_s, quality, found, warnings)
+
+
+def judged(predictor: Predictor, clips: StoreClips) -> tuple[np.ndarray, np.ndarray, Quality, int]:
+    """Waveform (T,), its times (T,), its quality, and the number of frames with a face."""
+    with torch.no_grad():
+        waveform = predictor.method.predict(clips).double().numpy()
+    reference = other_opinions(predictor, clips)
+    time_s = clips.time_s.double().numpy()
+    found = int(clips.face_found.sum())
+    if getattr(predictor.method, "waveform_from_rates", False):
+        quality = assess_rates(waveform, time_s, reference, found / len(waveform))
+    else:
+        quality = assess(waveform, time_s, others=reference, face_share=found / len(waveform))
+    return waveform, time_s, quality, found
 
 
 def make_crops(predictor: Predictor, video: Path, target: Path) -> list[str]:

@@ -72,20 +72,32 @@ class Rows:
         return self._data[: self._n].copy()
 
 
+class NewestRows(Rows):
+    """Only the rows of the newest block: for a video without an end."""
+
+    def add(self, block: NDArray[Any]) -> None:
+        """The rows of `block` take the place of those before."""
+        self._data, self._n = block.astype(self._data.dtype), len(block)
+
+
 class Cropper:
     """Turns placed frames into crops for the sink, and keeps what is small."""
 
-    def __init__(self, settings: ExtractSettings, sink: Sink, whole: bool, is_swapped: bool = False) -> None:
-        """whole: the picture is the crop by declaration; is_swapped: frames come as BGR."""
+    def __init__(
+        self, settings: ExtractSettings, sink: Sink, whole: bool, is_swapped: bool = False,
+        rows: type[Rows] = Rows,
+    ) -> None:
+        """whole: the picture is the crop by declaration; is_swapped: frames come as BGR; rows: what is kept
+        of the boxes and colours."""
         self._is_swapped = is_swapped
         self._settings, self._sink, self._whole = settings, sink, whole
         self._regions = regions.Regions(settings.size)
         self._squares = boxes.SquareBoxes(settings.box_scale)
         self.fixed: NDArray[np.float64] | None = None
         """Centre x, centre y and height used for every frame, where the box does not follow."""
-        self.box = Rows((4,), np.float32)
-        self.found, self.found_any = Rows((), np.bool_), Rows((), np.bool_)
-        self.roi = Rows((len(regions.NAMES), 3), np.float32)
+        self.box = rows((4,), np.float32)
+        self.found, self.found_any = rows((), np.bool_), rows((), np.bool_)
+        self.roi = rows((len(regions.NAMES), 3), np.float32)
         self.has_mesh = False
         self._fitted: dict[int, NDArray[np.float32] | None] = {}
 

@@ -77,6 +77,11 @@ class VideoReader(FrameReader):
         """(T,) presentation times in seconds, as the container states them."""
         return np.asarray(self._stamps_ms, dtype=np.float64) / 1000.0
 
+    @property
+    def newest_s(self) -> float:
+        """The time stamp of the newest picture in seconds."""
+        return self._stamps_ms[-1] / 1000.0
+
     def _unused(self) -> Frame | None:
         """Memory of an earlier frame that no holder uses any more.
 

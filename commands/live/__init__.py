@@ -1,0 +1,1 @@
+"""Watching a camera: estimates as they come, their files, and the page that shows them."""
