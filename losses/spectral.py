@@ -13,6 +13,7 @@ from losses.waveform import unit_norm
 LOW_BPM, HIGH_BPM = 40, 180
 """Classes are the whole rates from 40 to 179 bpm."""
 FLOOR = 1e-4
+KL_FLOOR = 1e-15
 
 
 def rate_power(waveform: Tensor, fps: Tensor) -> Tensor:
@@ -75,3 +76,26 @@ def frequency_cross_entropy(
     known = hr_bpm.isfinite()
     picked = logs.gather(1, rate_class(hr_bpm)[:, None]).squeeze(1)
     return -torch.where(known, picked, torch.zeros_like(picked)).sum() / known.sum()
+
+
+def gaussian_rates(hr_bpm: Tensor) -> Tensor:
+    """A Gaussian of deviation 1 bpm about each rate's class, at the 140 classes: (B,) -> (B, 140) float32.
+
+    Values of the density, floored at 1e-15 and not made to sum to 1, as in PhysFormer (Yu et al. 2022).
+    """
+    classes = torch.arange(HIGH_BPM - LOW_BPM, device=hr_bpm.device)
+    distance = (classes - rate_class(hr_bpm)[:, None]).float()
+    return ((-0.5 * distance.square()).exp() / math.sqrt(2 * math.pi)).clamp_min(KL_FLOOR)
+
+
+def rate_divergence(waveform: Tensor, fps: Tensor, hr_bpm: Tensor, form: str = "log_power") -> Tensor:
+    """Kullback-Leibler divergence of the spectrum from a Gaussian about the rate: (B, T), (B,), (B,) -> ().
+
+    Sum over classes of target (log target - log spectrum), PhysFormer's label distribution loss. form: how
+    the spectrum becomes probabilities, one of SPECTRAL. Mean over the clips whose rate is known; NaN where
+    none is.
+    """
+    logs, target = SPECTRAL[form](waveform, fps), gaussian_rates(hr_bpm)
+    known = hr_bpm.isfinite()
+    each = (target * (target.log() - logs)).sum(-1)
+    return torch.where(known, each, torch.zeros_like(each)).sum() / known.sum()

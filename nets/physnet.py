@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -13,6 +14,11 @@ from nets.registry import NETS
 from utils.contracts import InputSpec
 
 MIN_SIZE = 16
+RELEASED = {
+    **{f"ConvBlock{i}": f"block{i}" for i in range(1, 10)}, "ConvBlock10": "head",
+    "upsample": "up1", "upsample2": "up2",
+}
+LAYERS = {"0": "conv", "1": "norm"}
 
 
 @NETS.register("physnet")
@@ -25,6 +31,7 @@ class PhysNet(nn.Module):
 
     task = "pulse"
     parameter_count = 768_577
+    feature_width = 64
 
     def __init__(self, *, head_pool: Literal["avg", "max"] = "avg", in_channels: int = 3) -> None:
         """head_pool: how the last maps are reduced over space; "max" is that of an older public variant."""
@@ -32,7 +39,7 @@ class PhysNet(nn.Module):
         self.input_spec = InputSpec(
             frames=128, size=128, video="diff_normalised", target="diff_normalised", multiple_of=4
         )
-        self.head_pool = head_pool
+        self.head_pool, self.in_channels = head_pool, in_channels
         self.block1 = conv_block(
             nn.Conv3d(in_channels, 16, (1, 5, 5), padding=(0, 2, 2)), 16, PooledReLU(1, 2)
         )
@@ -53,7 +60,11 @@ class PhysNet(nn.Module):
 
         ValueError for other shapes: the decoder would give back fewer samples than frames.
         """
-        _check(video)
+        return self.estimate(self.features(video))
+
+    def features(self, video: Tensor) -> Tensor:
+        """What the head reads, 64 values a frame: (B, C, T, H, W) -> (B, T, 64) float32."""
+        _check(video, self.in_channels)
         x = self.block3(self.block2(self.block1(video)))
         x = self.block7(self.block6(self.block5(self.block4(x))))
         x = self.up2(self.up1(self.block9(self.block8(x))))
@@ -61,14 +72,42 @@ class PhysNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             over_space = x.mean((3, 4), keepdim=True) if self.head_pool == "avg" else x.amax((3, 4), True)
-            waveform: Tensor = self.head(over_space).flatten(1)
+        return over_space.flatten(2).transpose(1, 2)
+
+    def estimate(self, features: Tensor) -> Tensor:
+        """The head: (B, T, 64) -> (B, T) float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            waveform: Tensor = self.head(features.transpose(1, 2)[..., None, None]).flatten(1)
         return waveform
 
+    def halves(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Parameters of what makes the features, and of the head."""
+        head = list(self.head.parameters())
+        return [p for p in self.parameters() if all(p is not mine for mine in head)], head
 
-def _check(video: Tensor) -> None:
+    @classmethod
+    def rename(cls, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The authors' state dict, also rPPG-Toolbox's, in the names of this class; others as they are."""
+        return {_renamed(key): value for key, value in state.items()}
+
+
+def _renamed(key: str) -> str:
+    """One released name: "ConvBlock2.1.bias" -> "block2.norm.bias"; unknown names stay as they are."""
+    block, _, rest = key.partition(".")
+    number, _, leaf = rest.partition(".")
+    name = RELEASED.get(block)
+    if name == "head":
+        return f"{name}.{rest}"
+    return key if name is None or number not in LAYERS else f"{name}.{LAYERS[number]}.{leaf}"
+
+
+def _check(video: Tensor, channels: int) -> None:
     """ValueError unless the clip's shape is one this net can answer for."""
-    if video.dim() != 5:
-        raise ValueError(f"physnet takes (B, C, T, H, W), got a tensor of shape {tuple(video.shape)}")
+    if video.dim() != 5 or video.shape[1] != channels:
+        raise ValueError(
+            f"physnet takes (B, C, T, H, W), here with C = {channels}, got a tensor of shape "
+            f"{tuple(video.shape)}"
+        )
     frames, height, width = video.shape[2:]
     if frames < 4 or frames % 4:
         raise ValueError(f"physnet takes clips of a multiple of 4 frames, got {frames}; set net.input.frames")

@@ -152,7 +152,7 @@ def _flat(channels_in: int, channels_out: int) -> nn.Sequential:
 
 def _check(video: Tensor) -> None:
     """ValueError unless the clip's shape is one this net can answer for."""
-    if video.dim() != 5:
+    if video.dim() != 5 or video.shape[1] != 3:
         raise ValueError(f"rppgnet takes (B, 3, T, H, W), got a tensor of shape {tuple(video.shape)}")
     height, width = video.shape[3:]
     if height % MULTIPLE or width % MULTIPLE or not height or not width:
