@@ -25,6 +25,7 @@ COMMANDS = {
     "predict": "commands.predict:predict",
     "table": "commands.table:table",
     "reproduce": "commands.reproduce:reproduce",
+    "sweep": "commands.sweep:sweep",
     "audit": "commands.audit:audit",
     "list": "commands.listing:listing",
     "doctor": "commands.doctor:doctor",
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_experiment(commands)
     _add_evaluate(commands)
     _add_reproduce(commands)
+    _add_sweep(commands)
     _add_predict(commands)
     _add_others(commands)
     return top
@@ -98,16 +100,42 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", metavar="DIR", help="default: runs/table_TABLE")
 
 
+def _add_sweep(commands: argparse._SubParsersAction) -> None:
+    text = "seeds, folds and a grid of settings of one experiment, side by side, then their table"
+    command = commands.add_parser("sweep", help=text, description=text)
+    command.add_argument("params", nargs="?", default="params.json", help="default: params.json")
+    command.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
+    command.add_argument("--folds", nargs="*", type=int, metavar="N",
+                         help="these folds of the split; without a number all of them")
+    command.add_argument("--grid", action="append", default=[], metavar="section.key=VALUE,VALUE",
+                         help="every one of these values; may be repeated, all combinations are run")
+    command.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides",
+                         help="override one setting of every run; may be repeated")
+    command.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: one a GPU, else one")
+    command.add_argument("--list", action="store_true",
+                         help="only print the commands, one a line, for a cluster's job arrays")
+    command.add_argument("--out", metavar="DIR", help="default: sweep_<run.name> beside the runs")
+
+
 def _add_predict(commands: argparse._SubParsersAction) -> None:
     text = "waveform and heart rate from any face video, no ground truth needed"
     command = commands.add_parser("predict", help=text, description=text)
-    command.add_argument("videos", nargs="+", metavar="VIDEO")
+    command.add_argument("videos", nargs="*", metavar="VIDEO")
     command.add_argument("--checkpoint", metavar="RUN_OR_FILE", help="a run folder or weights")
     command.add_argument("--net", metavar="NAME", help="the net a bare weights file belongs to")
     command.add_argument("--method", metavar="NAME", help="a method without training, such as pos")
     command.add_argument("--face-finder", metavar="NAME", help="default: that of the run, or mediapipe_mesh")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    command.add_argument("--out", default="predictions", metavar="DIR", help="default: predictions")
+    command.add_argument("--out", metavar="DIR",
+                         help="default: predictions; with --camera a new folder of the date in it")
+    live = command.add_argument_group("live")
+    live.add_argument("--camera", metavar="NUMBER_OR_FILE",
+                      help="watch a camera, or a video file in its place, on a page of this machine")
+    live.add_argument("--window", type=float, metavar="SECONDS", help="how far back it looks, default: 15")
+    live.add_argument("--seconds", type=float, metavar="N", help="stop after so long; default: at Ctrl-C")
+    live.add_argument("--port", type=int, metavar="N", help="port of the page, default: any that is free")
+    live.add_argument("--no-page", action="store_true", help="only write camera.jsonl and summary.json")
+    live.add_argument("--fast", action="store_true", help="a file as fast as can be, no frame dropped")
 
 
 def _add_others(commands: argparse._SubParsersAction) -> None:
@@ -130,6 +158,10 @@ def _add_others(commands: argparse._SubParsersAction) -> None:
     made.add_argument("--seed", type=int, default=0)
     for part, number in {"train": 16, "valid": 4, "test": 8, "hard": 6, "control": 2}.items():
         made.add_argument(f"--{part}", type=int, metavar="N", help=f"people of that part, default: {number}")
+    made.add_argument("--flicker", type=float, default=1.0, metavar="FACTOR",
+                      help="strength of the light's flicker in the band of the pulse, default: 1")
+    made.add_argument("--gap", action="store_true",
+                      help="train on bright and still people, test on dark and moving ones, another camera")
     made.add_argument("--codec", choices=["mjpeg", "uncompressed"], help="default: mjpeg")
     made.add_argument("--workers", type=int, help="processes; default: one a core")
     made.add_argument("--layout", metavar="NAME", help="a small copy of a dataset, see `main.py list`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from commands.building import earlier_folder, resolved
-from commands.learning import Infos, learn
+from commands.learning import Infos, help_to_learn, learn
 from dataset.split import Parts
 from utils.runlog import RunLog, say
 from utils.settings import Earlier, RunConfig
@@ -22,6 +22,12 @@ def learn_earlier(config: RunConfig, folder: Path, infos: Infos, parts: Parts) -
         own.mkdir(parents=True, exist_ok=True)
         say(f"before the run's own training: {stage.name}")
         learn(resolved(of_stage(config, stage), folder), own, RunLog(own / "log.jsonl"), infos, parts)
+
+
+def help_earlier(config: RunConfig, folder: Path, infos: Infos, parts: Parts) -> None:
+    """The part in `learn_earlier` of a process that is not the first."""
+    for stage in config.run.before:
+        help_to_learn(resolved(of_stage(config, stage), folder), infos, parts)
 
 
 def of_stage(config: RunConfig, stage: Earlier) -> RunConfig:

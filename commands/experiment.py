@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from commands.building import resolve_device
 from commands.params import load_config
@@ -17,8 +18,11 @@ from commands.runfolder import RunFolder
 from dataset.index import RecordingInfo
 from dataset.split import Parts
 from utils import interrupt
-from utils.runlog import RunLog, say
+from utils.runlog import RunLog, say, silence
 from utils.settings import RunConfig
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
@@ -65,9 +69,44 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
         from commands.verify import verify
 
         return verify(config)
-    resolve_device(config.run.device)
+    device = resolve_device(config.run.device)
+    with together(device) as first:
+        return _lead(config, args.resume, evaluate) if first else _follow(config)
+
+
+@contextmanager
+def together(device: torch.device) -> Iterator[bool]:
+    """Whether this process is the only or the first one of those that torchrun started."""
+    from training import ranks
+
+    ranks.start(device)
+    try:
+        yield ranks.rank() == 0
+    finally:
+        ranks.stop()
+
+
+def _follow(config: RunConfig) -> int:
+    """What the other processes do: wait for the store and the split, then help to train."""
+    from commands.building import resolved
+    from commands.earlier import help_earlier
+    from commands.learning import help_to_learn
+    from training import ranks
+
+    silence()
+    with interrupt.listening():
+        folder = ranks.from_first()
+        if folder is None:
+            return 0
+        infos, parts = divide(config)
+        help_earlier(config, folder, infos, parts)
+        help_to_learn(resolved(config, folder), infos, parts)
+    return 0
+
+
+def _lead(config: RunConfig, resume: bool, evaluate: bool) -> int:
     run_folder = RunFolder(config)
-    with interrupt.listening(), run_folder.opened(must_exist=args.resume) as folder:
+    with interrupt.listening(), _others_sent_home() as call, run_folder.opened(must_exist=resume) as folder:
         if run_folder.finished:
             say(f"finished: {folder} (report.html, table.md, metrics.json)")
             return 0
@@ -76,6 +115,7 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
             report = fill(config)
         infos, parts = divide(config)
         keep_split(infos, parts, folder / "split.json")
+        call(folder)
         _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
             run_folder.finish(split=parts.hash, failed=sorted(report.failed))
@@ -84,6 +124,24 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
                     shutil.rmtree(kept, ignore_errors=True)
     report.raise_if_failed(config.preprocessing.allow_failed)
     return 0
+
+
+@contextmanager
+def _others_sent_home() -> Iterator[Callable[[Path], None]]:
+    """Gives what calls the other processes to training; they end where it was not called in the end."""
+    from training import ranks
+
+    called: list[Path] = []
+
+    def call(folder: Path) -> None:
+        called.append(folder)
+        ranks.from_first(folder)
+
+    try:
+        yield call
+    finally:
+        if not called:
+            ranks.from_first(None)
 
 
 def _learn_and_test(

@@ -163,9 +163,12 @@ def _run_one(label: str, params: str, overrides: list[str], outcome: Outcome) ->
 
 def _folds(config: RunConfig, raw: Mapping[str, Any]) -> list[int | None]:
     """Every fold of the split, the one that the recipe itself names, or [None] where it has none."""
+    return [config.split.fold] if "fold" in raw.get("split", {}) else split_folds(config)
+
+
+def split_folds(config: RunConfig) -> list[int | None]:
+    """Every fold of the split by number, or [None] where it has none."""
     settings = config.split
-    if "fold" in raw.get("split", {}):
-        return [settings.fold]
     if settings.scheme == "kfold":
         return list(range(settings.folds))
     if settings.scheme == "folds":

@@ -94,6 +94,8 @@ def environment(device: Any, threads: int, amp: str, config: RunConfig) -> dict[
     """What the bits of a result depend on besides the params."""
     import torch
 
+    from training import ranks
+
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -105,6 +107,10 @@ def environment(device: Any, threads: int, amp: str, config: RunConfig) -> dict[
         "deterministic": config.train.deterministic,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
+    if ranks.count() > 1:
+        shared = config.train.sync_batch_norm
+        facts["processes"] = ranks.count()
+        facts["batch_statistics"] = "over all processes" if shared else "each process's own"
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"], facts["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()

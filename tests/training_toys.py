@@ -111,8 +111,8 @@ class Batches:
 class StopAfter(Batches):
     """Raises Interrupted instead of delivering batch number `after` (counted over the run)."""
 
-    def __init__(self, after: int, steps: int = 4) -> None:
-        super().__init__(steps)
+    def __init__(self, after: int, steps: int = 4, size: int = 2) -> None:
+        super().__init__(steps, size)
         self.after = after
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[ClipBatch]:

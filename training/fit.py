@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training import ranks
 from training.checkpoint import Checkpoints
 from training.faults import NonFinite, memory_advice, name_clips
 from training.means import Curve, Means, plain
 from training.tracking import NullTracker, Tracker
 from training.updater import Updater
-from utils import interrupt
 from utils.contracts import BatchSource, ClipBatch
 from utils.errors import Interrupted
 from utils.runlog import Progress, RunLog, say, warn
@@ -31,10 +31,9 @@ Rank = tuple[int, float]
 
 @dataclass
 class Position:
-    """Where the loop stands.
+    """Where the loop stands: whole epochs done, batches of the next one, batches in all.
 
-    epoch: whole epochs done; step: batches done of the next one; steps: batches done in all; rank:
-    how good the best epoch was, see `_rank`; waited: validations since; skipped: batches that were
+    rank: how good the best epoch was, see `_rank`; waited: validations since; skipped: batches that were
     not finite; history: per epoch the means of the terms, the rates and what validation gave.
     """
 
@@ -53,9 +52,8 @@ class Position:
 class FitResult:
     """What training came to; the method holds the last weights, `checkpoints.best` the best.
 
-    best_epoch counts from 1. history: one entry an epoch: {"epoch", "train": means of the terms,
-    "lr": rates by optimiser, "valid": metrics or None}. step_losses: the loss of every step that was
-    not skipped.
+    best_epoch counts from 1. history: one entry an epoch: {"epoch", "train": means of the terms, "lr": rates
+    by optimiser, "valid": metrics or None}. step_losses: the loss of every step that was not skipped.
     """
 
     epochs: int
@@ -70,16 +68,18 @@ class FitResult:
 def fit(
     method: nn.Module, updater: Updater, batches: BatchSource, *, settings: Train,
     device: torch.device | str, checkpoints: Checkpoints | None, log: RunLog, every: int = 10,
-    progress: bool = True, validate: Validate | None = None, tracker: Tracker | None = None,
+    progress: bool = True, validate: Validate | None = None, tracker: Tracker | None = None, seed: int = 0,
 ) -> FitResult:
     """Train `method` until its epochs are done, going on from the latest checkpoint where there is one.
 
     checkpoints: None keeps nothing. validate: of an epoch, counted from 1, metrics by name, lower is better;
     called with the method in evaluation mode, without gradients. every: batches between two log lines.
+    With several processes `batches` are each one's share, only the first has checkpoints, and random
+    numbers follow from `seed`.
     Raises Interrupted (state saved), NonFinite, and Stopped for a full disk or memory; all can be resumed.
     """
     loop = _Loop(method, updater, batches, settings, torch.device(device), checkpoints, log, every,
-                 progress, validate, tracker or NullTracker())
+                 progress, validate, tracker or NullTracker(), seed)
     return loop.run()
 
 
@@ -96,6 +96,7 @@ class _Loop:
     progress: bool
     validate: Validate | None
     tracker: Tracker
+    seed: int
     at: Position = field(default_factory=Position)
     means: Means = field(default_factory=Means)
     curve: Curve = field(default_factory=Curve)
@@ -113,7 +114,7 @@ class _Loop:
 
     def _restore(self) -> None:
         """Go on from the latest checkpoint, or write the first one."""
-        state = self.checkpoints.load_latest() if self.checkpoints else None
+        state = ranks.from_first(self.checkpoints.load_latest() if self.checkpoints else None)
         if state is None:
             return self._save(self._state(), best=True)
         self.method.load_state_dict(state["method"])
@@ -156,19 +157,23 @@ class _Loop:
         bar.step(1, **{name: f"{value:.4f}" for name, value in shown.items()})
         if self.settings.checkpoint_steps and self.at.steps % self.settings.checkpoint_steps == 0:
             self._save(self._state())
-        interrupt.check()
+        ranks.stop_if_asked(due=self.at.steps % self.every == 0)
 
     def _learn(self, batch: ClipBatch) -> dict[str, Tensor] | None:
         """The method's step; None when the batch was skipped."""
         skip = self.settings.non_finite == "skip"
         # A forward pass with NaN has already entered the running statistics when the guard sees it.
         before = {name: b.clone() for name, b in self.method.named_buffers()} if skip else {}
+        ranks.draw_apart(self.seed, self.at.steps)
+        self.updater.start_batch(batch.share)
         try:
             with memory_advice(self._place(), len(batch), tuple(batch.video.shape[1:])):
                 moved = self._moved(batch)
                 with self.updater.autocast():
                     step: Callable[..., dict[str, Tensor]] = self.method.train_step  # type: ignore[assignment]
-                    return step(moved, self.updater)
+                    terms = step(moved, self.updater)
+            ranks.mean_buffers(self.method, batch.share)
+            return ranks.mean_terms(terms, batch.share)
         except NonFinite as error:
             for name, buffer in self.method.named_buffers():
                 if name in before:
@@ -219,9 +224,9 @@ class _Loop:
         before, start = self._state(), time.perf_counter()
         self.method.eval()
         try:
-            interrupt.check()
+            ranks.stop_if_asked()
             with torch.no_grad(), memory_advice(f"validation after epoch {number}"):
-                metrics = self.validate(number)
+                metrics = ranks.measured(self.validate, number)
         except Interrupted:
             self._save(before)
             raise
@@ -233,8 +238,7 @@ class _Loop:
     def _end_epoch(self, metrics: dict[str, float] | None, seconds: float) -> None:
         """Judge the epoch, advance the schedules, save."""
         at, train = self.at, self.means.whole()
-        rates = self.updater.learning_rates()
-        at.epoch, at.step, self.means = at.epoch + 1, 0, Means()
+        rates, at.epoch, at.step, self.means = self.updater.learning_rates(), at.epoch + 1, 0, Means()
         at.history.append({"epoch": at.epoch, "train": train, "lr": rates,
                            "valid": None if metrics is None else plain(metrics)})
         best = self._judge(metrics) if metrics is not None or self.validate is None else False
@@ -246,7 +250,7 @@ class _Loop:
         if at.stopped_early:
             say(f"stopped early: no gain in {patience} validations since epoch {at.best_epoch}")
         self._save(self._state(), best)
-        interrupt.check()
+        ranks.stop_if_asked()
 
     def _judge(self, metrics: dict[str, float] | None) -> bool:
         """Whether this epoch is the best so far; without validation every epoch is."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import LBFGS, Optimizer
 
+from training import ranks
 from training.faults import NonFinite
 from training.optim import make_optimizer, make_scheduler
 from training.precision import LossScale, place, resolve_amp
@@ -55,7 +56,11 @@ class Updater:
         self._sums: dict[str, list[Tensor | None]] = {}
         self._counts: dict[str, int] = {}
         self._seen: set[str] = set()
-        self._batches = 0
+        self._batches, self._share = 0, 1.0
+
+    def start_batch(self, share: float) -> None:
+        """Called by the loop before each batch; share: of its clips that are this process's, 0..1."""
+        self._share = share
 
     def _make(self, params: Iterable[nn.Parameter], **overrides: Any) -> Optimizer:
         """What methods make optimisers with; `scheduler` and `scheduler_options` may be overridden too."""
@@ -83,8 +88,7 @@ class Updater:
             raise ValueError(f"optimisers {', '.join(names)} share parameters: minimise them one by one")
         if any(isinstance(optimizer, LBFGS) for optimizer in optimizers):
             return self._search(names, params, again)
-        self._backward(loss, params)
-        norm = self._guard(loss, params)
+        norm = self._guard(self._backward(loss, params), params)
         if norm is not None and self._settings.accumulate == 1:
             self._step(optimizers, params, norm)
         elif norm is not None:
@@ -104,6 +108,7 @@ class Updater:
         params = _parameters(optimizer)
         for parameter, grad in zip(params, grads, strict=True):
             parameter.grad = None if grad is None else grad.detach()
+        ranks.mean_(_gradients(params), self._share)
         norm = self._guard(torch.zeros((), device=self.device), params)
         assert norm is not None, "only the loss scale of fp16 lets a step pass"
         self._step([optimizer], params, norm)
@@ -160,13 +165,19 @@ class Updater:
             raise KeyError(f"no optimiser {name!r}; this method made {', '.join(self._optimizers)}")
         return self._optimizers[name]
 
-    def _backward(self, loss: Tensor, params: list[nn.Parameter]) -> None:
-        """Fresh gradients of `params` alone; the backward pass runs outside autocast."""
+    def _backward(self, loss: Tensor, params: list[nn.Parameter]) -> Tensor:
+        """Fresh gradients of `params` alone, and the loss, both those of all processes together.
+
+        The backward pass runs outside autocast.
+        """
         for parameter in params:
             parameter.grad = None
         with self.autocast(enabled=False):
             scaled = loss if self._scale is None else loss * self._scale.factor
             scaled.backward(inputs=[p for p in params if p.requires_grad])
+        whole = loss.detach().clone()
+        ranks.mean_([whole, *_gradients(params)], self._share)
+        return whole
 
     def _guard(self, loss: Tensor, params: list[nn.Parameter]) -> Tensor | None:
         """Norm of the gradients; None where fp16 overflowed; NonFinite otherwise, gradients dropped."""
@@ -248,7 +259,7 @@ class Updater:
             torch.clear_autocast_cache()
             with self.autocast():
                 loss = again()
-            self._backward(loss, params)
+            loss = self._backward(loss, params)
             self._guard(loss, params)
             for parameter in params:  # lbfgs flattens them by view
                 parameter.grad = None if parameter.grad is None else parameter.grad.contiguous()

@@ -38,7 +38,12 @@ def requested() -> bool:
     return _arrived is not None
 
 
+def code() -> int:
+    """The exit code of a stop that was asked for, 0 where none was."""
+    return 0 if _arrived is None else 128 + _arrived
+
+
 def check() -> None:
     """Raise Interrupted when someone asked to stop; call it wherever the state is whole."""
     if _arrived is not None:
-        raise Interrupted(128 + _arrived)
+        raise Interrupted(code())

@@ -14,8 +14,19 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
+_silent = False
+
+
+def silence() -> None:
+    """From here on this process says nothing but warnings: another one speaks for it."""
+    global _silent
+    _silent = True
+
+
 def say(text: str = "") -> None:
     """Print one message on standard output, above any progress bar."""
+    if _silent:
+        return
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
 
@@ -62,17 +73,18 @@ def track(items: Iterable[T], label: str, total: int | None = None, enabled: boo
 class RunLog:
     """Appends one JSON object a line to `log.jsonl`: event, seconds since the start, values."""
 
-    def __init__(self, path: Path) -> None:
-        """The file is created, or continued where it exists."""
+    def __init__(self, path: Path | None) -> None:
+        """The file is created, or continued where it exists; None keeps nothing."""
         self._path, self._start = path, time.perf_counter()
 
     def write(self, event: str, **values: Any) -> None:
         """Append one event. A log that cannot be written warns once and hurts nothing."""
+        if self._path is None:
+            return
         record = {"event": event, "elapsed_s": round(time.perf_counter() - self._start, 3), **values}
         try:
             with open(self._path, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(record) + "\n")
         except OSError as error:
-            if self._path is not None:
-                warn(f"{self._path}: {error.strerror}; the log is not continued")
-                self._path = Path("/dev/null")
+            warn(f"{self._path}: {error.strerror}; the log is not continued")
+            self._path = None
