@@ -2,9 +2,10 @@
 
 For each seed: a synthetic set with compressed copies, then the four recipes of params/compressed (PhysNet
 and rPPGNet on original clips, STVEN on pairs with x264 copies, the joint stage), then every net and POS on
-the test people's originals and copies. x265 and MPEG-4 copies are seen by no net in training. Also the
-PSNR of copies and of restored clips. Reduced sizes, see the recipes: the order of the methods here is not
-claimed to hold on real data or for the full nets.
+the test people's originals and copies; STVEN in front of rPPGNet both before ("apart") and after the joint
+stage. x265 and MPEG-4 copies are seen by no net in training. Also the PSNR of copies and of clips restored
+before and after the joint stage. Reduced sizes, see the recipes: the order of the methods here is not claimed
+to hold on real data or for the full nets.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from utils.runlog import say
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("physnet", "rppgnet", "stven", "joint")
 ORIGINAL = "original"
-SHOWN = {"pos": "POS", "physnet": "PhysNet", "rppgnet": "rPPGNet", "joint": "STVEN + rPPGNet"}
+SHOWN = {"pos": "POS", "physnet": "PhysNet", "rppgnet": "rPPGNet", "apart": "STVEN, rPPGNet",
+         "joint": "STVEN + rPPGNet, joint"}
 CENTRED_SPAN = 255 / 128
 
 
@@ -56,10 +58,16 @@ def one_seed(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
         words = [f"{k}={v}" for k, v in {**common, **(starts if stage == "joint" else {})}.items()]
         extra = [word for word in overrides if word.partition(":")[0] in (stage, "all")]
         words += [word.partition(":")[2] for word in extra]
-        _main("run", f"params/compressed/{stage}.json", *(w for word in words for w in ("--set", word)))
+        _run(stage, words)
+        if stage == "joint":
+            _run(stage, [*words, "run.name=compressed_apart", "train.epochs=0"])
     test = read_json(runs / "compressed_physnet" / "split.json")["parts"]["test"]["recordings"]
     infos = [info for info in load_infos(folder / "store", ["ubfc_rppg_2"]) if info.key in test]
     return judge(runs, infos)
+
+
+def _run(stage: str, words: list[str]) -> None:
+    _main("run", f"params/compressed/{stage}.json", *(w for word in words for w in ("--set", word)))
 
 
 def judge(runs: Path, infos: list[RecordingInfo]) -> dict[str, Any]:
@@ -67,7 +75,8 @@ def judge(runs: Path, infos: list[RecordingInfo]) -> dict[str, Any]:
     names = [name for name in SHOWN if name != "pos"]
     trained = {name: trained_method(runs / f"compressed_{name}")[0] for name in names}
     trained["pos"] = methods.build("classical", nets.build("pos"))
-    stven, wide = trained["joint"].net.stven, trained["joint"].input_spec
+    stvens = {name: trained[name].net.stven for name in ("apart", "joint")}
+    wide = trained["joint"].input_spec
     stored = read_json(runs / "compressed_joint" / "params.json")["preprocessing"]["qualities"]
     qualities = [ORIGINAL, *stored]
     found: dict[str, Any] = {}
@@ -78,26 +87,26 @@ def judge(runs: Path, infos: list[RecordingInfo]) -> dict[str, Any]:
             spec = method.input_spec.replace(quality=wanted, extras=(), qualities=())
             waves = infer({name: method}, [StoreClips(info, spec) for info in infos])
             rates[name] = protocols.score(waves, "default", bootstrap=0)["rows"][0]["mae_bpm"]
-        found[quality] = {"mae_bpm": rates, "psnr_db": _psnr(stven, infos, wanted, wide)}
+        found[quality] = {"mae_bpm": rates, "psnr_db": _psnr(stvens, infos, wanted, wide)}
         say(f"  {quality}: " + ", ".join(f"{name} {rate:.2f}" for name, rate in rates.items()))
     return found
 
 
-def _psnr(stven: torch.nn.Module, infos: list[RecordingInfo], quality: str | None, spec: InputSpec
-          ) -> dict[str, float] | None:
-    """Mean PSNR in dB of the copy's clips and of the restored ones against the original; None for it."""
+def _psnr(stvens: dict[str, torch.nn.Module], infos: list[RecordingInfo], quality: str | None,
+          spec: InputSpec) -> dict[str, float] | None:
+    """Mean PSNR in dB of a copy, and of what each STVEN restores from it, to the original; None for that."""
     if quality is None:
         return None
-    values = []
+    values: dict[str, list[float]] = {"copy": [], **{name: [] for name in stvens}}
     for info in infos:
         pair = StoreClips(info, spec.replace(qualities=(quality,), extras=()))
         for batch in pair.batches(4):
+            degraded = batch.extras["degraded"]
             with torch.no_grad():
-                restored = stven(batch.extras["degraded"])
-            both = [psnr_db(clip, batch.video, CENTRED_SPAN) for clip in (batch.extras["degraded"], restored)]
-            values += torch.stack(both, 1).tolist()
-    copy, restored_db = np.mean(values, axis=0).tolist()
-    return {"copy": copy, "restored": restored_db}
+                clips = {"copy": degraded, **{name: stven(degraded) for name, stven in stvens.items()}}
+            for name, clip in clips.items():
+                values[name] += psnr_db(clip, batch.video, CENTRED_SPAN).tolist()
+    return {name: float(np.mean(found)) for name, found in values.items()}
 
 
 def _main(*words: str) -> None:
@@ -115,7 +124,7 @@ def summary(seeds: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             row[name] = [float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None]
             row[f"{name}_failed"] = len(errors) - len(known)
         ratios = [one[quality]["psnr_db"] for one in seeds.values()]
-        for kind in ("copy", "restored"):
+        for kind in ("copy", "apart", "joint"):
             row[f"psnr_{kind}_db"] = float(np.mean([r[kind] for r in ratios])) if all(ratios) else None
         rows.append(row)
     return rows
@@ -126,11 +135,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["quality", *(f"{shown} MAE [bpm]" for shown in SHOWN.values()), "PSNR copy [dB]",
-                     "PSNR restored [dB]"])
+                     "PSNR STVEN [dB]", "PSNR STVEN, joint [dB]"])
     for row in rows:
         cells = [f"{row[name][0]:.2f}" + ("" if row[name][1] is None else f" +- {row[name][1]:.2f}")
                  for name in SHOWN]
-        ratios = [row["psnr_copy_db"], row["psnr_restored_db"]]
+        ratios = [row[f"psnr_{kind}_db"] for kind in ("copy", "apart", "joint")]
         writer.writerow([row["quality"], *cells, *("" if r is None else f"{r:.2f}" for r in ratios)])
     return text.getvalue()
 
@@ -143,7 +152,7 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
     for panel, codec in zip(panels, codecs, strict=True):
         mine = sorted((int(row["quality"].split("_")[1]), row) for row in rows
                       if row["quality"].startswith(f"{codec}_"))
-        for marker, (name, shown) in zip("osD^", SHOWN.items(), strict=True):
+        for marker, (name, shown) in zip("osD^v", SHOWN.items(), strict=True):
             panel.errorbar(
                 range(len(mine)), [row[name][0] for _, row in mine], [row[name][1] or 0 for _, row in mine],
                 marker=marker, label=shown, capsize=3, lw=1.2, ms=4,
