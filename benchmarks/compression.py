@@ -145,23 +145,24 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def figure(rows: list[dict[str, Any]], path: Path) -> None:
-    """Error over bitrate, a panel per codec, as in the paper."""
+    """Error over bitrate with its SD over seeds, a panel per codec, as in the paper."""
     codecs = list(dict.fromkeys(row["quality"].split("_")[0] for row in rows if row["quality"] != ORIGINAL))
-    made = Figure(figsize=(3.2 * len(codecs), 3.0), layout="constrained")
+    made = Figure(figsize=(3.2 * len(codecs), 3.3), layout="constrained")
     panels = np.atleast_1d(made.subplots(1, len(codecs), sharey=True))
     for panel, codec in zip(panels, codecs, strict=True):
         mine = sorted((int(row["quality"].split("_")[1]), row) for row in rows
                       if row["quality"].startswith(f"{codec}_"))
-        for marker, (name, shown) in zip("osD^v", SHOWN.items(), strict=True):
+        for place, (marker, (name, shown)) in enumerate(zip("osD^v", SHOWN.items(), strict=True)):
             panel.errorbar(
-                range(len(mine)), [row[name][0] for _, row in mine], [row[name][1] or 0 for _, row in mine],
-                marker=marker, label=shown, capsize=3, lw=1.2, ms=4,
+                np.arange(len(mine)) + 0.06 * (place - 2), [row[name][0] for _, row in mine],
+                [row[name][1] or 0 for _, row in mine], marker=marker, label=shown, capsize=3, lw=1.2, ms=4,
             )
         panel.set_xticks(range(len(mine)), [str(kbps) for kbps, _ in mine])
         panel.set(title=codec, xlabel="asked bitrate [kb/s]")
     panels[0].set_ylabel("MAE [bpm]")
     panels[0].set_ylim(bottom=0)
-    panels[-1].legend(fontsize=7)
+    shown_all = panels[0].get_legend_handles_labels()
+    made.legend(*shown_all, loc="outside lower center", ncols=len(SHOWN), fontsize=8)
     made.savefig(path, dpi=150, metadata={"Software": None})
 
 
