@@ -21,6 +21,8 @@ def synthesise(args: argparse.Namespace) -> int:
     """Write the recordings that are missing in DIR (complete ones are kept), or a layout into a new DIR."""
     unwanted = _ONLY_DEMONSTRATION if args.layout else _ONLY_LAYOUT
     given = [f"--{name}" for name in unwanted if getattr(args, name) is not None]
+    given += ["--gap"] if args.gap and args.layout else []
+    given += ["--flicker"] if args.flicker != 1 and args.layout else []
     if given:
         word = "does not go with" if args.layout else "needs"
         raise UserError(f"{', '.join(given)}: {word} --layout")
@@ -41,7 +43,8 @@ def _write_demonstration(args: argparse.Namespace, seconds: float) -> int:
         raise UserError(f"--workers {args.workers}: at least 1")
     with interrupt.listening():
         lists = generate(Path(args.out), seed=args.seed, seconds=seconds, codec=args.codec or "mjpeg",
-                         workers=args.workers, progress=True, **counts)
+                         workers=args.workers, progress=True, gap=args.gap,
+                         flicker=args.flicker, **counts)
     total = sum(len(names) for names in lists.values())
     say(f"synthetic recordings: {total} in {args.out}")
     return 0

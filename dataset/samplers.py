@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -58,12 +59,15 @@ def register(name: str) -> Callable[[Plan], Plan]:
     return add
 
 
-def get(name: str) -> Plan:
-    """The plan of that name; UserError lists the names otherwise."""
+def get(name: str, step: int | None = None) -> Plan:
+    """The plan of that name; UserError lists the names otherwise.
+
+    step: frames between the starts of successive batches, for plans that take a `step`.
+    """
     if name not in PLANS:
         hint = did_you_mean(name, list(PLANS))
         raise UserError(f"unknown batch plan {name!r}{hint}  known: {', '.join(PLANS)}")
-    return PLANS[name]
+    return PLANS[name] if step is None else functools.partial(PLANS[name], step=step)  # type: ignore[call-arg]
 
 
 def visits(lengths: list[int], frames: int, clips_per_recording: int | None) -> list[int]:

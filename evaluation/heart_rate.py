@@ -130,6 +130,8 @@ def _rates(filtered: Array, fs: float, protocol: Protocol) -> tuple[Array, Array
         rates = interval_rates(pieces, fs)
     else:
         rates = peak_rates(frequency, power, protocol)
+    if protocol.whole_bpm:
+        rates = np.round(rates)
     shape = (len(filtered), protocol.parts)
     return frequency, power.reshape(*shape, -1).mean(axis=1), rates.reshape(shape).mean(axis=1)
 

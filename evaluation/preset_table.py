@@ -53,6 +53,22 @@ _GIDEON: dict[str, Any] = _PLAIN | {
     "peak_low_hz": 40 / 60, "peak_high_hz": 3.0, "snr": "dehaan", "macc": "gideon",
 }
 
+# The release's rate estimate, over whole recordings. Its evaluation code is incomplete: how long the windows
+# of the published tables are is not known (its training clips last 5 s).
+_LFA_REA: dict[str, Any] = _GIDEON | {
+    "description": "LFA/REA's released rate estimate: padded by 50 lengths on both sides, 40-180 bpm",
+    "resample_hz": None, "peak": "band_drops", "macc": "circular",
+}
+
+# The released code makes a filtered copy and then transforms the unfiltered waveform; here the copy is used.
+# Segments of 30 s are those of the paper's table; the band of the peak is the filter's.
+_META_RPPG: dict[str, Any] = _PLAIN | {
+    "description": "Meta-rPPG: 30 s segments, order 3, 0.4-4 Hz, Hann without padding, whole beats a minute",
+    "ground_truth": "device_or_label", "window_s": 30.0, "filter": "butterworth", "filter_order": 3,
+    "filter_low_hz": 0.4, "filter_high_hz": 4.0, "estimator": "spectral_peak", "spectrum_window": "hann",
+    "n_fft": "unpadded", "peak_low_hz": 0.4, "peak_high_hz": 4.0, "whole_bpm": True,
+}
+
 # The overlap-add of predictions belongs to inference. Windows are standardised: of that, only the removal of
 # their mean can move a peak. Thousands of windows: no waveform metrics, which the paper has not got either.
 _SINC: dict[str, Any] = _PLAIN | {
@@ -124,6 +140,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "contrastphys": _CONTRASTPHYS,
     "gideon": _GIDEON,
+    "lfa_rea": _LFA_REA,
+    "meta_rppg": _META_RPPG,
     "sinc": _SINC,
     "physformer": _PHYSFORMER,
     "stmap": _STMAP,

@@ -89,15 +89,17 @@ class Protocol(Section):
     )
     n_fft_value: float | None = Field(None, gt=0, description="The number that n_fft speaks of.")
     bin_bpm: float | None = Field(None, gt=0, description="Width of a spectral bin.")
-    peak: Literal["argmax", "parabolic", "neighbour_drops", "harmonic_rule"] = Field(
+    peak: Literal["argmax", "parabolic", "neighbour_drops", "band_drops", "harmonic_rule"] = Field(
         description="The highest bin; a parabola through it; moved between bins by the ratio of the drops "
-        "to both neighbours; the highest local peak, or the second where it is near half the first."
+        "to both neighbours; by twice as much, and between the two bins at the band's ends by their powers; "
+        "the highest local peak, or the second where it is near half the first."
     )
     harmonic_bpm: float | None = Field(
         None, gt=0, description="How near |first - 2 second| counts for the harmonic rule."
     )
     peak_low_hz: float = Field(gt=0, description="Lower end of the band searched for the peak.")
     peak_high_hz: float = Field(gt=0, description="Upper end of the band searched for the peak.")
+    whole_bpm: bool = Field(False, description="Rates are rounded to whole beats a minute.")
     snr: Literal["toolbox", "toolbox_old", "dehaan", "contrastphys", "pyvhr", "none"] = Field(
         description="Variant of the signal-to-noise ratio."
     )

@@ -112,6 +112,9 @@ def _peaks(frequency_hz: Array, power: Array, band: slice, protocol: Protocol) -
     if protocol.peak == "harmonic_rule":
         limit = protocol.harmonic_bpm or 0.0
         return np.array([_harmonic_rule(60 * frequency_hz[band], row, limit) for row in inside])
+    if protocol.peak == "band_drops":
+        places = [band.start + band_drops(row) for row in inside]
+        return 60 * float(frequency_hz[1]) * np.array(places)
     highest = band.start + inside.argmax(axis=1)
     if protocol.peak == "argmax":
         return 60 * frequency_hz[highest]
@@ -132,6 +135,24 @@ def neighbour_drops(values: Array, index: int) -> float:
     if min(left, right) < 0 or max(left, right) == 0:
         return float(index)
     return index + (0.5 * (1 - right / left) if right < left else -0.5 * (1 - left / right))
+
+
+def band_drops(values: Array) -> float:
+    """Position of the highest of a band's values, moved as LFA/REA's released code moves it.
+
+    With d and D the smaller and the larger drop to a neighbour, by 1 - d / D of a bin towards the smaller
+    one; at an end of the band, between its two outer bins in proportion to their values.
+    """
+    highest, last = int(values.argmax()), len(values) - 1
+    if last < 1:
+        return float(highest)
+    if highest in (0, last):
+        first = min(highest, last - 1)
+        lower, upper = float(values[first]), float(values[first + 1])
+        return first + (upper / (lower + upper) if lower + upper > 0 else 0.0)
+    left, right = float(values[highest] - values[highest - 1]), float(values[highest] - values[highest + 1])
+    share = 1 - min(left, right) / max(left, right) if max(left, right) > 0 else 0.0
+    return highest + (-share if right > left else share)
 
 
 def _harmonic_rule(rates_bpm: Array, power: Array, limit_bpm: float) -> float:

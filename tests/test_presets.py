@@ -116,6 +116,19 @@ def contrastphys(p: Array, t: Array, fs: float) -> list[tuple]:
     return rows
 
 
+def meta_rppg(p: Array, t: Array, fs: float) -> list[tuple]:
+    rows, length = [], round(30 * fs)
+
+    def rate(x: Array) -> float:
+        y = ss.filtfilt(*ss.butter(3, [0.4 / (fs / 2), 4 / (fs / 2)], "bandpass"), x)
+        f, power = ss.welch(y - y.mean(), fs, "hann", nperseg=length, detrend=False)
+        return round(highest(f, power, 0.4, 4.0))
+
+    for start in range(0, len(p) - length + 1, length):
+        rows.append((rate(p[start : start + length]), rate(t[start : start + length]), None))
+    return rows
+
+
 def gideon(p: Array, t: Array, fs: float) -> list[tuple]:
     n = round((len(p) - 1) / fs * 30) + 1
 
@@ -211,7 +224,7 @@ CASES: list[tuple[Callable, float, float]] = [
     (contrastphys, 65, 30), (contrastphys, 61, 20), (gideon, 40, 30), (gideon, 40.04, 25), (sinc, 13, 30),
     (sinc, 12, 20), (physformer, 40, 30), (physformer, 47, 25), (bob, 40, 30), (bob, 33, 60),
     (physbench, 35, 30), (physbench, 40, 25), (pyvhr, 14, 30), (pyvhr, 12, 20), (pyvhr, 12, 60),
-    (iphys, 40, 30), (iphys, 150, 30),
+    (iphys, 40, 30), (iphys, 150, 30), (meta_rppg, 65, 30), (meta_rppg, 40.3, 25.1),
 ]
 
 

@@ -7,19 +7,20 @@ import struct
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from preprocessing.synthetic import generate, long_signal
+from preprocessing.synthetic import generate, long_signal, scene
 from preprocessing.synthetic.avi import write_avi
-from preprocessing.synthetic.generate import make_recording
+from preprocessing.synthetic.generate import _VERSION, _digest, make_recording
 from preprocessing.synthetic.pulse import Rhythm, beat_shape, make_pulse
 from preprocessing.synthetic.subjects import HARD_CASES, PARTS, make_subjects, numbering
 from utils.errors import UserError
+from utils.files import digest
 
 DEFAULTS = {"train": 16, "valid": 4, "test": 8, "hard": 6, "control": 2}
 SMALL = {"train": 1, "valid": 0, "test": 0, "hard": 0, "control": 1, "seconds": 2.0, "progress": False}
@@ -314,6 +315,37 @@ def test_hard_group_holds_every_case() -> None:
     assert hard[0].conditions()["light"] == "coloured flicker"
     assert hard[1].conditions()["motion"] == "large"
     assert hard[4].conditions()["compression"] == "strong"
+
+
+def test_a_gap_lies_between_learning_and_test() -> None:
+    """Bright and still people to learn from, dark and moving ones to test, the hearts of the plain set."""
+    plain, apart = make_subjects(2, DEFAULTS), make_subjects(2, DEFAULTS, gap=True)
+    assert [s.rhythm for s in plain] == [s.rhythm for s in apart]
+    for subject in apart:
+        learnt = subject.part in ("train", "valid")
+        assert subject.skin_tone == ("light" if learnt else "dark") and (subject.exposure > 0.9) == learnt
+        assert (subject.motion_px < 1) == learnt and (subject.gamma == 1) == learnt
+    assert apart == make_subjects(2, DEFAULTS, gap=True) != make_subjects(3, DEFAULTS, gap=True)
+
+
+def test_the_camera_curve_comes_before_the_noise() -> None:
+    """A grey level v becomes 255 (v / 255)^gamma; without a curve the digest is what it always was."""
+    subject = make_subjects(5, DEFAULTS)[0]
+
+    def frame(gamma: float) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        layers = scene.make_layers(subject, rng)
+        still = scene.Course(np.zeros(1), np.zeros((1, 2)), np.zeros(1), np.ones(1), np.ones((1, 3)))
+        return next(iter(scene.render(layers, still, 0.0, rng, gamma=gamma))).astype(float)
+
+    expected = 255 * (frame(1.0) / 255) ** 0.7
+    inside = frame(1.0) > 10
+    assert np.abs(frame(0.7) - expected)[inside].max() <= 2.5
+    described = asdict(subject)
+    assert described.pop("gamma") == 1.0
+    content = {"version": _VERSION, "seconds": 9.0, "codec": "mjpeg", "subject": described}
+    assert _digest(subject, 9.0, "mjpeg") == digest(content)
+    assert _digest(replace(subject, gamma=0.7), 9.0, "mjpeg") != digest(content)
 
 
 def test_numbers_are_fixed_and_never_collide() -> None:

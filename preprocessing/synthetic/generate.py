@@ -31,18 +31,19 @@ Array = np.ndarray
 def generate(
     out: Path, *, seed: int, train: int = 16, valid: int = 4, test: int = 8, hard: int = 6, control: int = 2,
     seconds: float = 15.0, codec: str = "mjpeg", workers: int | None = None, progress: bool = True,
+    gap: bool = False, flicker: float = 1.0,
 ) -> dict[str, list[str]]:
     """Make the set in `out` and return (and write to `out/lists.json`) the folder names of each part.
 
     Each `out/subjectN` holds vid.avi, ground_truth.txt (pulse, rate in bpm, time in s), conditions.json
     and truth.json. The result is a function of the arguments other than `workers` (processes; None: one
-    a core) and `progress`. Whole subjects made with the same settings are kept, so a killed call is
-    completed by the next; subjects of other settings are replaced or removed. UserError for impossible
-    settings and for folders in the way that were not made here.
+    a core) and `progress`. gap, flicker: see `make_subjects`. Whole subjects made with the same settings are
+    kept, so a killed call is completed by the next; subjects of other settings are replaced or removed.
+    UserError for impossible settings and for folders in the way that were not made here.
     """
     _check(seconds, codec, workers)
     counts = {"train": train, "valid": valid, "test": test, "hard": hard, "control": control}
-    subjects = make_subjects(seed, counts)
+    subjects = make_subjects(seed, counts, gap, flicker)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     lists = {part: [s.name for s in subjects if s.part == part] for part in PARTS if counts[part]}
@@ -69,8 +70,11 @@ def _check(seconds: float, codec: str, workers: int | None) -> None:
 
 def _digest(subject: Subject, seconds: float, codec: str) -> str:
     """What identifies a subject's bytes."""
+    described = dataclasses.asdict(subject)
+    if subject.gamma == 1:  # as before there were curves: the bytes are the same
+        del described["gamma"]
     return files.digest({"version": _VERSION, "seconds": float(seconds), "codec": codec,
-                         "subject": dataclasses.asdict(subject)})
+                         "subject": described})
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
@@ -175,7 +179,7 @@ def _fill(folder: Path, subject: Subject, seconds: float, codec: str, beat: Call
     beats = pulse.make_pulse(subject.rhythm, seconds, rng)
     layers = scene.make_layers(subject, rng)
     course = scene.make_course(subject, time_s, beats.wave(time_s), beats.respiration(time_s), rng)
-    frames = _counted(scene.render(layers, course, subject.noise, rng), beat)
+    frames = _counted(scene.render(layers, course, subject.noise, rng, gamma=subject.gamma), beat)
     declared = round((len(time_s) - 1) / float(time_s[-1]), 2)
     avi.write_avi(folder / "vid.avi", frames, fps=declared, codec=codec, quality=subject.quality)
     _write_labels(folder, subject, beats, time_s)

@@ -208,11 +208,13 @@ def make_course(subject: Subject, time_s: Array, wave: Array, breath: Array, rng
 
 
 def render(
-    layers: Layers, course: Course, noise: float, rng: np.random.Generator, side: int = SIDE
+    layers: Layers, course: Course, noise: float, rng: np.random.Generator, side: int = SIDE,
+    gamma: float = 1.0,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield each frame, uint8 (side, side, 3) BGR. The skin darkens where the pulse is high.
 
-    Noise is added before rounding: a pulse below one grey level survives only so.
+    Noise is added before rounding: a pulse below one grey level survives only so. gamma: of the camera's
+    curve, which comes before the noise.
     """
     shade = _shade(rng, side)
     grains = noise * rng.standard_normal((2, side + _NOISE_MARGIN, side + _NOISE_MARGIN, 3), np.float32)
@@ -231,6 +233,8 @@ def render(
         )
         np.multiply(shade, np.tile(course.light[t].astype(np.float32), side), out=lit)
         lit *= picture.reshape(side, side * 3)
+        if gamma != 1:
+            lit = 255 * np.power(np.clip(lit / 255, 0, 1), np.float32(gamma))
         grain = np.ascontiguousarray(grains[k, row : row + side, column : column + side])
         frame = np.empty((side, side, 3), np.uint8)
         cv2.add(lit.reshape(side, side, 3), grain, dst=frame, dtype=cv2.CV_8U)  # rounds and saturates

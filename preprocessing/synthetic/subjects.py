@@ -19,6 +19,7 @@ _STARTS = {"train": 1, "valid": 17, "test": 21, "hard": 31, "control": 41}
 HARD_CASES = ("coloured light", "large motion", "weak pulse", "dark skin", "compression", "combination")
 FACES = ("hopper", "astronaut")
 SKIN_TONES = ("light", "medium", "dark")
+GAP_GAMMA = 0.7
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Subject:
     the skin's brightness; 0: no pulse. noise: of the sensor, in grey levels. motion_px, motion_hz:
     standard deviation and upper frequency of the head's movement. drift, flicker: slow changes of
     the light and those inside 0.7-3 Hz, standard deviations as a part of the brightness. tint:
-    strength of the flicker in red, green, blue. quality: of the JPEG coding of each frame.
+    strength of the flicker in red, green, blue. quality: of the JPEG coding of each frame. gamma: exponent of
+    the camera's curve over 0 to 1.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Subject:
     tint: tuple[float, float, float]
     quality: int
     case: str = "none"
+    gamma: float = 1.0
 
     @property
     def name(self) -> str:
@@ -92,20 +95,42 @@ def numbering(counts: dict[str, int]) -> dict[str, range]:
     return {part: range(starts[part], starts[part] + counts[part]) for part in PARTS}
 
 
-def make_subjects(seed: int, counts: dict[str, int]) -> list[Subject]:
+def make_subjects(
+    seed: int, counts: dict[str, int], gap: bool = False, flicker: float = 1.0
+) -> list[Subject]:
     """All subjects of a set, in the order of PARTS; `counts` holds a number for each part.
 
-    UserError for a negative seed or count.
+    gap: people to learn from are bright and still, those of the test dark and moving, before a camera of
+    another curve. flicker: of the light within 0.7 to 3 Hz, over its usual strength; 0: a steady light.
+    UserError for a negative seed, count or flicker.
     """
     wrong = [f"{part} = {counts[part]}" for part in PARTS if counts[part] < 0]
-    if wrong or seed < 0:
-        raise UserError(f"synthetic set: {', '.join(wrong) or f'seed = {seed}'} must not be negative")
+    wrong += [f"{name} = {value:g}" for name, value in (("seed", seed), ("flicker", flicker)) if value < 0]
+    if wrong:
+        raise UserError(f"synthetic set: {', '.join(wrong)} must not be negative")
     numbers = numbering(counts)
-    return [
+    made = [
         subject
         for index, part in enumerate(PARTS)
         for subject in _make_part(seed, index, part, list(numbers[part]))
     ]
+    if flicker != 1:
+        made = [dataclasses.replace(subject, flicker=flicker * subject.flicker) for subject in made]
+    return [_beyond_gap(subject) for subject in made] if gap else made
+
+
+def _beyond_gap(subject: Subject) -> Subject:
+    """The subject on its side of a gap between the domains of learning and test."""
+    rng = np.random.default_rng([*subject.key, 11])
+    if subject.part in ("train", "valid"):
+        return dataclasses.replace(
+            subject, skin_tone="light", exposure=float(rng.uniform(0.92, 1.0)),
+            motion_px=float(rng.uniform(0.2, 0.5)),
+        )
+    return dataclasses.replace(
+        subject, skin_tone="dark", exposure=float(rng.uniform(0.6, 0.75)),
+        motion_px=float(rng.uniform(4.5, 6.0)), motion_hz=0.8, gamma=GAP_GAMMA,
+    )
 
 
 def _make_part(seed: int, index: int, part: str, numbers: list[int]) -> list[Subject]:
