@@ -81,9 +81,15 @@ def part_of(net: torch.nn.Module, name: str) -> torch.nn.Module:
 
 
 def start_from(net: torch.nn.Module, source: Path) -> None:
-    """Load weights of a run folder or of a weights file into `net`."""
+    """Load weights of a run folder or of a weights file into `net`.
+
+    A net class may have a classmethod `rename(state) -> state` that finds its own weights in those of another
+    net or release.
+    """
     if source.is_dir():
         state = net_weights(source)
+        rename = getattr(type(net), "rename", None)
+        state = rename(state) if rename else state
         problems = differences(net, state)
         if problems:
             raise UserError(f"{source} does not fit {type(net).__name__}: {'; '.join(problems)}")

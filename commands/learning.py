@@ -14,12 +14,14 @@ from dataset.loader import ClipLoader
 from dataset.reader import StoreClips
 from dataset.split import Parts
 from evaluation import protocols
-from evaluation.infer import infer, validation_loss
+from evaluation.infer import drawn_loss, infer, validation_loss
+from evaluation.quality import mean_irrelevant_power
 from nets.methods.base import Method
 from nets.summary import model_summary
+from training import ranks
 from training.checkpoint import Checkpoints, read_checkpoint
 from training.fit import FitResult, fit
-from training.tracking import Tracker, make_tracker
+from training.tracking import NullTracker, Tracker, make_tracker
 from training.updater import Updater, resolve_amp
 from utils.allocator import keep_freed_memory
 from utils.contracts import InputSpec
@@ -65,6 +67,14 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
     return method.eval()
 
 
+def help_to_learn(config: RunConfig, infos: Infos, parts: Parts) -> None:
+    """The part in `learn` of a process that is not the first: it trains with it, and writes nothing."""
+    device, settings, method = prepare(config)
+    if method.trainable:
+        train_once(config, settings, device, method, infos, parts, checkpoints=None, log=RunLog(None),
+                   tracker=NullTracker())
+
+
 def keep_artifacts(method: Method, folder: Path, figures: bool) -> None:
     """Write what a method made beside its weights, as it is after the last epoch."""
     made = method.artifacts()
@@ -79,11 +89,14 @@ def keep_artifacts(method: Method, folder: Path, figures: bool) -> None:
 def prepare(config: RunConfig) -> tuple[torch.device, Train, Method]:
     """Seeds, threads, device, precision and the method, in the order the bits depend on."""
     set_threads(config.run.threads)
-    device = resolve_device(config.run.device)
+    device = ranks.start(resolve_device(config.run.device))
+    ranks.require_clips(config.train.batch)
     if device.type == "cpu":
         keep_freed_memory()
     seed_everything(config.run.seed, config.train.deterministic)
     method = build_method(config).to(device)
+    if config.train.sync_batch_norm and ranks.count() > 1:
+        ranks.share_norms(method, device)
     amp = resolve_amp(config.train.amp, device)
     return device, config.train.model_copy(update={"amp": amp}), method
 
@@ -102,20 +115,51 @@ def train_once(
     figures: Path | None = None,
 ) -> FitResult:
     """One pass of the loop over the training part; figures: folder of logging.epoch_figures."""
+    valid = parts.select(infos.values(), "valid")
+    refuse_monitor(settings.monitor, method, valid if settings.epochs else [])
     loader = ClipLoader(
         parts.select(infos.values(), "train"), training_spec(config, method),
         batch=settings.batch, seed=config.run.seed, augment=config.data.augment,
         clips_per_recording=config.data.clips_per_recording, workers=config.data.workers,
+        label_share=method.label_share, part=(ranks.rank(), ranks.count()),
     )
+    tell_labels(method, loader, settings.monitor if valid else "", log)
     updater = Updater(method, settings, device, total_steps=settings.epochs * len(loader),
                       steps_per_epoch=len(loader))
-    valid = parts.select(infos.values(), "valid")
     drawn = figures if config.logging.epoch_figures else None
     return fit(
         method, updater, loader, settings=settings, device=device, checkpoints=checkpoints, log=log,
-        every=config.logging.every, progress=config.logging.progress,
-        validate=validation(config, method, valid, drawn) if valid else None, tracker=tracker,
+        every=config.logging.every, progress=config.logging.progress and ranks.rank() == 0,
+        seed=config.run.seed, tracker=tracker,
+        validate=validation(config, method, valid, drawn) if valid else None,
     )
+
+
+def refuse_monitor(monitor: str, method: Method, valid: list[RecordingInfo]) -> None:
+    """UserError when the best checkpoint is to be chosen by what this validation part lacks."""
+    known = [info for info in valid if info.has_label or info.hr_mean_bpm is not None]
+    by_labels = monitor == "mae_bpm" or (monitor == "loss" and not method.drawn_loss)
+    if valid and by_labels and not known:
+        raise UserError(
+            f'train.monitor = "{monitor}" compares with a reference, and none of the {len(valid)} validation '
+            'recordings has one; set train.monitor = "irrelevant_power_ratio", which needs none, or leave '
+            "the validation part empty to keep the last epoch"
+        )
+
+
+def tell_labels(method: Method, loader: ClipLoader, monitor: str, log: RunLog) -> None:
+    """Say and log which labels are kept from a method that does not read all of them.
+
+    monitor: what the best epoch is chosen by, empty without validation.
+    """
+    if method.label_share >= 1:
+        return
+    keys = [info.key for info in loader.infos]
+    read = [key for key in keys if key not in loader.unlabelled]
+    log.write("labels", share=method.label_share, read=read, kept_back=sorted(loader.unlabelled))
+    say(f"labels of {len(read)} of {len(keys)} training recordings are read"
+        + (f": {', '.join(read)}" if read else "")
+        + ("; the best epoch is chosen by mae_bpm, from validation labels" if monitor == "mae_bpm" else ""))
 
 
 def training_spec(config: RunConfig, method: Method) -> InputSpec:
@@ -132,12 +176,19 @@ def training_spec(config: RunConfig, method: Method) -> InputSpec:
 def validation(
     config: RunConfig, method: Method, infos: list[RecordingInfo], figures: Path | None = None
 ) -> Callable[[int], dict[str, float]]:
-    """Loss over the tiled clips, and heart-rate error under the run's protocol, of the validation part.
+    """Loss, heart-rate error under the run's protocol, and irrelevant power ratio of the validation part.
 
+    The loss is that of the tiled clips, or of clips drawn as in training where the method needs that.
     figures: folder for a figure of the waveforms after each; None draws none.
     """
     recordings = [StoreClips(info, method.input_spec) for info in infos]
     protocol = protocols.get(config.evaluation.protocol, config.evaluation.protocols)
+    drawn = drawn_clips(config, method, infos) if method.drawn_loss else None
+
+    def loss() -> float:
+        if not method.drawn_loss:
+            return validation_loss(method, recordings, config.evaluation.batch)
+        return drawn_loss(method, drawn, config.run.seed) if drawn else float("nan")
 
     def validate(epoch: int) -> dict[str, float]:
         waveforms = infer({config.net.name: method}, recordings, batch=config.evaluation.batch)
@@ -147,9 +198,19 @@ def validation(
             write_epoch_figure(figures, epoch, waveforms, config.net.name)
         metrics = protocols.score(waveforms, protocol, bootstrap=0)
         row = next(row for row in metrics["rows"] if row["method"] == config.net.name)
-        loss = validation_loss(method, recordings, config.evaluation.batch)
         mae = row.get("mae_bpm")
         # a recording that failed must not make the mean of the others look good
-        return {"loss": loss, "mae_bpm": float("nan") if mae is None or row["n_failed"] else mae}
+        return {"loss": loss(), "mae_bpm": float("nan") if mae is None or row["n_failed"] else mae,
+                "irrelevant_power_ratio": mean_irrelevant_power(waveforms, config.net.name)}
 
     return validate
+
+
+def drawn_clips(config: RunConfig, method: Method, infos: list[RecordingInfo]) -> ClipLoader | None:
+    """Validation clips as the method's plan draws them, always the same; None, said, where it cannot."""
+    try:
+        return ClipLoader(infos, training_spec(config, method), batch=config.train.batch,
+                          seed=config.run.seed, label_share=1.0 if method.label_share else 0.0)
+    except UserError as error:
+        warn(f"no validation loss: {error}")
+        return None

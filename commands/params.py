@@ -100,8 +100,8 @@ def _check_input(net: dict[str, Any], method: dict[str, Any]) -> list[Problem]:
             built.input_spec = built.input_spec.replace(**_dict(net, "input"))
             methods.build(method["name"], built, **_dict(method, "options"))
             spec = built.input_spec
-            if getattr(built, "task", "pulse") == "pulse":
-                built.eval()(torch.empty(1, 3, spec.frames, spec.size, spec.size))
+            if getattr(built, "task", "pulse") in ("pulse", "rate", "levels"):
+                built.eval()(torch.empty(1, spec.channels, spec.frames, spec.size, spec.size))
     except (ValueError, TypeError) as error:
         return [("net.input", str(error))]
     except RuntimeError:  # a step that cannot be tried without memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
 from collections import OrderedDict
@@ -12,11 +13,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from dataset import samplers
+from dataset import episodes, samplers  # noqa: F401
 from dataset.index import RecordingInfo
+from dataset.labels import without_label
 from dataset.reader import Clip, StoreClips, collate
 from dataset.samplers import Batches, Sample
 from dataset.shares import subject_name
+from dataset.targets import DIFFERENCES
 from dataset.transforms import DOUBLE, UNCHANGED, Change, draw_change, single_thread, span_at_speed
 from utils import interrupt
 from utils.contracts import ClipBatch, InputSpec
@@ -34,8 +37,11 @@ class _Maker(Dataset[ClipBatch | UserError]):
 
     def __init__(
         self, infos: Sequence[RecordingInfo], spec: InputSpec, batch: int, seed: int,
-        augment: Augment, clips_per_recording: int | None,
+        augment: Augment, clips_per_recording: int | None, unlabelled: frozenset[str],
+        part: tuple[int, int],
     ) -> None:
+        self.part = part
+        self.unlabelled = unlabelled
         self.infos, self.spec, self.batch, self.seed = list(infos), spec, batch, seed
         self.augment, self.clips_per_recording = augment, clips_per_recording
         self.frames = spec.train_frames or spec.frames
@@ -47,24 +53,34 @@ class _Maker(Dataset[ClipBatch | UserError]):
         """The samples of every batch of the epoch; the last epoch asked for is kept."""
         if self._plan is None or self._plan[0] != epoch:
             lengths = [info.n_frames for info in self.infos]
-            draw = samplers.get(self.spec.plan)
+            draw = samplers.get(self.spec.plan, self.spec.step)
             people = [subject_name(info) for info in self.infos]
             made = draw(lengths, self.frames, self.batch, self.clips_per_recording, self.seed, epoch, people)
             self._plan = epoch, made
         return self._plan[1]
 
     def make(self, epoch: int, step: int) -> ClipBatch:
-        """The batch, whoever asks."""
-        samples = self.plan(epoch)[step]
+        """The batch, or this process's part of it, whoever asks."""
+        samples, share = self._mine(self.plan(epoch)[step])
         with single_thread():
             sources = [self._source(sample.recording) for sample in samples]
             clips = [self._clip(s, epoch, source) for s, source in zip(samples, sources, strict=True)]
             batch = collate(clips, sources)
-        batch.epoch = epoch
+        batch.epoch, batch.share = epoch, share
         sides = [sample.side for sample in samples if sample.side is not None]
         if sides:
             batch.extras["side"] = torch.tensor(sides)
         return batch
+
+    def _mine(self, samples: list[Sample]) -> tuple[list[Sample], float]:
+        """This process's samples and their share of the batch; one without weight where none is left.
+
+        Of each side of a plan that deals clips to sides, every process gets its part.
+        """
+        first, of = self.part
+        sides = dict.fromkeys(sample.side for sample in samples)
+        mine = [s for side in sides for s in [s for s in samples if s.side == side][first::of]]
+        return (mine, len(mine) / len(samples)) if mine else (samples[:1], 0.0)
 
     def __getitem__(self, at: Step) -> ClipBatch | UserError:
         """As `make`, with a user's error as a value: raised in a worker it would lose its words."""
@@ -74,32 +90,36 @@ class _Maker(Dataset[ClipBatch | UserError]):
             return UserError(str(error))
 
     def _clip(self, sample: Sample, epoch: int, source: StoreClips) -> Clip:
-        """The clip, within the labelled stretch of a recording whose label does not reach everywhere."""
-        first, n = source.labelled_run(self.frames + 1)
-        # differences look one frame beyond the clip, where the recording does not end with the label
-        frames, change = self.frames + (first + n < source.n_frames), UNCHANGED
-        start = self._start(sample, source, frames, change)
+        """The clip, within the labelled stretch of a recording whose label does not reach everywhere.
+
+        From anywhere, and without what its label tells, where that is kept from the method.
+        """
+        hidden = source.key in self.unlabelled
+        first, n = (0, source.n_frames) if hidden else source.labelled_run(self.frames + self._ahead)
+        # differences look beyond the clip, where the recording does not end with the label
+        frames, change = self.frames + self._ahead * (first + n < source.n_frames), UNCHANGED
+        start = _start(sample, source, self.frames, (first, n), frames, change)
         if self._augments:
             rng = sample_rng(self.seed, epoch, sample.index, _SAMPLE_STREAM)
             rate = source.rate_bpm(start, start + self.frames) if self.augment.tempo else math.nan
             change = draw_change(rng, self.augment, frames, n, rate)
-            start = self._start(sample, source, frames, change)
+            start = _start(sample, source, self.frames, (first, n), frames, change)
         copy = None
         if self.spec.qualities:
             rng = sample_rng(self.seed, epoch, sample.index, _COPY_STREAM)
             copy = int(rng.integers(len(self.spec.qualities)))
-        return source.clip(start, self.frames, change, self._read_buffer(source.info.size), copy)
+        clip = source.clip(start, self.frames, change, self._read_buffer(source.info.size), copy)
+        return _blinded(clip) if hidden else clip
+
+    @property
+    def _ahead(self) -> int:
+        """Frames that are kept free behind a clip; one for forms of the video, whatever the label's."""
+        return max(1, DIFFERENCES.get(self.spec.target, 1))
 
     @property
     def _augments(self) -> bool:
         augment = self.augment
         return bool(augment.flip or augment.speed or augment.tempo or augment.erase)
-
-    def _start(self, sample: Sample, source: StoreClips, frames: int, change: Change) -> int:
-        """Where in the labelled stretch the sample's start lies, at the speed of the change."""
-        first, n = source.labelled_run(self.frames + 1)
-        room = n - span_at_speed(frames, change.speed)
-        return first + sample.start * (room + 1) // (source.n_frames - self.frames + 1)
 
     def _source(self, recording: int) -> StoreClips:
         if recording not in self._sources:
@@ -113,10 +133,28 @@ class _Maker(Dataset[ClipBatch | UserError]):
         """Memory for the frames of one clip, the same for clip after clip."""
         augment = self.augment
         fastest = max(1.0, augment.speed_high * (augment.speed > 0), DOUBLE * (augment.tempo > 0))
-        longest = span_at_speed(self.frames + 1, fastest)
+        longest = span_at_speed(self.frames + self._ahead, fastest)
         if self._buffer is None or self._buffer.shape[1] != size:
             self._buffer = np.empty((longest, size, size, 3), np.uint8)
         return self._buffer
+
+
+def _start(
+    sample: Sample, source: StoreClips, clip: int, run: tuple[int, int], frames: int, change: Change
+) -> int:
+    """Where in the run (first, length) the start of a sample of `clip` frames lies, at the change's speed.
+
+    frames: that are read of the recording at its own speed.
+    """
+    room = run[1] - span_at_speed(frames, change.speed)
+    return run[0] + sample.start * (room + 1) // (source.n_frames - clip + 1)
+
+
+def _blinded(clip: Clip) -> Clip:
+    """The clip without its label and its rate."""
+    return dataclasses.replace(
+        clip, pulse=torch.full_like(clip.pulse, math.nan), has_label=False, hr_bpm=math.nan
+    )
 
 
 class _Steps(Sampler[Step]):
@@ -143,18 +181,32 @@ class ClipLoader:
     def __init__(
         self, infos: Sequence[RecordingInfo], spec: InputSpec, *, batch: int, seed: int,
         augment: Augment | None = None, clips_per_recording: int | None = None, workers: int = 0,
+        label_share: float = 1.0, part: tuple[int, int] = (0, 1),
     ) -> None:
         """batch: clips in a batch; clips_per_recording: per epoch, None: length over clip length.
 
-        workers: processes that prepare batches ahead, 0: this one does. UserError when there is no
-        recording or when one is shorter than a clip.
+        workers: processes that prepare batches ahead, 0: this one does. label_share: of the recordings'
+        labels, the method may see; what the others' would tell is NaN, see `labels.without_label`.
+        part: (number, count) of the processes that share each batch out; the batches as wholes do not
+        depend on it. UserError when there is no recording or when one is shorter than a clip.
         """
         _require_length(infos, spec.train_frames or spec.frames)
-        self._maker = _Maker(infos, spec, batch, seed, augment or Augment(), clips_per_recording)
+        augment = augment or Augment()
+        if label_share < 1 and augment.tempo:
+            raise UserError("data.augment.tempo goes by the rates of the labels, which this method does not "
+                            "read (all of); set it to 0, data.augment.speed needs no labels")
+        self.unlabelled = without_label(infos, label_share, seed)
+        self._maker = _Maker(infos, spec, batch, seed, augment, clips_per_recording, self.unlabelled,
+                             part)
         self._n_steps = len(self._maker.plan(0))
         self._workers, self._seed = workers, seed
         self._steps = _Steps()
         self._loader: DataLoader[ClipBatch | UserError] | None = None
+
+    @property
+    def infos(self) -> list[RecordingInfo]:
+        """The recordings clips are drawn from."""
+        return self._maker.infos
 
     def __len__(self) -> int:
         """Steps in an epoch."""

@@ -12,25 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset import statistics
+from dataset import contour, statistics
 from dataset.index import RecordingInfo, recording_key
+from dataset.maps import face_boxes, region_means
 from dataset.rates import spectral_rate_bpm
+from dataset.targets import DIFFERENCES, label_statistics, longest_run, target_form
 from dataset.transforms import (
+    RELATIVE,
     UNCHANGED,
     Change,
     FrameStatistics,
     area_resize,
     erased,
-    label_statistics,
     resample_time,
     single_thread,
     span_at_speed,
-    target_form,
     video_form,
 )
 from preprocessing.store import StoredRecording
 from utils import signal
-from utils.contracts import ClipBatch, InputSpec
+from utils.contracts import ST_MAP, ClipBatch, InputSpec
 from utils.errors import UserError
 
 STATISTICS_BLOCK_FRAMES = 32
@@ -39,7 +40,7 @@ IMPOSSIBLE_BPM = 400.0
 
 @dataclass
 class Clip:
-    """One clip as read: video (T, S, S, 3) and pulse (T,) in the asked forms; see ClipBatch."""
+    """One clip as read: video (T, S, S, C) and pulse (T,) in the asked forms; see ClipBatch."""
 
     video: Tensor
     pulse: Tensor
@@ -57,13 +58,13 @@ class StoreClips:
     device_rate and respiration give what the set's meters recorded over time.
     """
 
-    def __init__(self, info: RecordingInfo, spec: InputSpec) -> None:
-        """Reads the small arrays; frames are read when clips are asked for."""
+    def __init__(self, info: RecordingInfo, spec: InputSpec, stored: StoredRecording | None = None) -> None:
+        """Reads the small arrays; frames are read when clips are asked for. stored: the one at info.path."""
         self.info, self.spec = info, spec
         self.key, self.dataset, self.recording = info.key, info.dataset, info.recording
         self.subject, self.conditions = info.subject, info.conditions
         self.n_frames, self.fps = info.n_frames, info.fps
-        self._stored = StoredRecording(info.path)
+        self._stored = stored or StoredRecording(info.path)
         self._frames_name = _quality_name(spec.quality, "frames")
         for name in (spec.quality, *spec.qualities):
             self._require_quality(name)
@@ -72,7 +73,7 @@ class StoreClips:
         self._hr_bpm, self._hr_time_s = self._device_rate()
         self.reference_hr_bpm = float(self._hr_bpm.mean()) if len(self._hr_bpm) else None
         self._label_statistics = label_statistics(self.label)
-        self._run = _longest_run(self.label.isfinite().numpy())
+        self._run = longest_run(self.label.isfinite().numpy())
         self._frame_statistics: FrameStatistics | None = None
 
     @classmethod
@@ -146,7 +147,7 @@ class StoreClips:
         spec.extras is not stored.
         """
         spec, speed = self.spec, change.speed
-        wanted = frames + ("diff_normalised" in (spec.video, spec.target))
+        wanted = frames + max(RELATIVE.get(spec.video, 0), DIFFERENCES.get(spec.target, 0))
         there = min(wanted, int((self.n_frames - 1 - start) / speed + 1e-9) + 1)
         stop = min(self.n_frames, start + span_at_speed(there, speed))
 
@@ -154,11 +155,9 @@ class StoreClips:
             return _extended(resample_time(values, speed, there), frames)
 
         def picture(name: str, buffer: np.ndarray | None) -> Tensor:
-            resized = in_time(area_resize(self._frames(start, stop, buffer, name), spec.size))
-            made = video_form(
-                resized.flip(2) if change.flip else resized, spec.video, frames, self._statistics()
-            )
-            return erased(made, change.erased)
+            resized = in_time(self._at_size(self._frames(start, stop, buffer, name), start, stop))
+            turned = resized.flip(2) if change.flip else resized
+            return erased(video_form(turned, spec.video, frames, self._statistics()), change.erased)
 
         label = in_time(self.label[start:stop])
         extras = {name: self._extra(name, start, stop, change, in_time)[:frames] for name in spec.extras}
@@ -226,17 +225,30 @@ class StoreClips:
 
     def _extra(self, name: str, start: int, stop: int, change: Change, in_time: Any) -> Tensor:
         """Rows of a further stored array, as float32 at the clip's frames; masks turn with the picture."""
+        array = self._wanted(contour.LANDMARKS if name == contour.NAME else name, start, stop)
+        made = contour.masks(array, self.info.size, self.spec.size) if name == contour.NAME else array
+        values = in_time(torch.from_numpy(made).float())
+        return values.flip(-1) if change.flip and name in ("skin", contour.NAME) else values
+
+    def _wanted(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows of a stored array that the net cannot do without."""
         if name not in self._stored:
             raise UserError(
-                f"{self.info.path}: the net asks for {name!r}, which is not stored; "
-                f"switch it on in section preprocessing and preprocess again"
+                f"{self.info.path}: the net asks for {name!r}, which is not stored; switch it on in section "
+                "preprocessing and preprocess again"
             )
-        values = in_time(torch.from_numpy(self._stored.array(name, start, stop)).float())
-        return values.flip(-1) if change.flip and name == "skin" else values
+        return self._stored.array(name, start, stop)
+
+    def _at_size(self, frames: Tensor, start: int, stop: int) -> Tensor:
+        """Frames at the asked size; for spatio-temporal maps, the means of a grid over the face."""
+        if self.spec.video != ST_MAP:
+            return area_resize(frames, self.spec.size)
+        boxes = face_boxes(self._wanted(contour.LANDMARKS, start, stop), self.info.size)
+        return region_means(frames, boxes, self.spec.size)
 
     def _statistics(self) -> FrameStatistics | None:
         """The recording's frame statistics, for the forms that need them: kept, cached or measured."""
-        if self.spec.video not in ("standardised", "diff_normalised"):
+        if self.spec.video not in RELATIVE:
             return None
         if self._frame_statistics is None:
             cache = statistics.beside(self.info.path.parent) if self.info.sha256 else None
@@ -262,14 +274,6 @@ def _quality_name(quality: str | None, name: str) -> str:
     return name if quality is None else f"quality/{quality}/{name}"
 
 
-def _longest_run(known: np.ndarray) -> tuple[int, int]:
-    """First index and length of the longest stretch of True in (T,); (0, 0) where there is none."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], known.astype(np.int8), [0]])))
-    starts, lengths = edges[::2], edges[1::2] - edges[::2]
-    longest = int(lengths.argmax()) if len(lengths) else -1
-    return (int(starts[longest]), int(lengths[longest])) if longest >= 0 else (0, 0)
-
-
 def _extended(values: Tensor, n: int) -> Tensor:
     """At least n entries: the last one repeated where there are fewer."""
     missing = n - len(values)
@@ -278,8 +282,8 @@ def _extended(values: Tensor, n: int) -> Tensor:
 
 def collate(clips: Sequence[Clip], sources: Sequence[StoreClips]) -> ClipBatch:
     """Clips of one shape as a ClipBatch; sources: the recording each one comes from."""
-    n_frames, size = clips[0].video.shape[:2]
-    video = torch.empty(len(clips), 3, n_frames, size, size)
+    n_frames, size, _, channels = clips[0].video.shape
+    video = torch.empty(len(clips), channels, n_frames, size, size)
     for target, clip in zip(video, clips, strict=True):
         target.copy_(clip.video.permute(3, 0, 1, 2))
     return ClipBatch(

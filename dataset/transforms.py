@@ -12,9 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataset.maps import to_yuv
+from utils.contracts import ST_MAP
 from utils.settings import Augment
 
 EPSILON = 1e-7
+RELATIVE = {"standardised": 0, "diff_normalised": 1, "diff_standardised": 1}
+"""Forms that need the whole recording's statistics, and how many frames after the clip they read."""
 _BLOCK_FRAMES = 16
 _BLOCK_PIXELS = 32
 
@@ -91,15 +95,6 @@ class FrameStatistics:
     diff_std: float
 
 
-@dataclass(frozen=True)
-class LabelStatistics:
-    """Mean and standard deviation of a recording's label, and of its first differences."""
-
-    mean: float
-    std: float
-    diff_std: float
-
-
 class StatisticsSum:
     """Gathers FrameStatistics block by block, in memory that does not grow with the recording."""
 
@@ -135,38 +130,28 @@ def _mean_std(count: float, total: float, squares: float) -> tuple[float, float]
     return float(mean), math.sqrt(max(0.0, squares / count - mean * mean))
 
 
-def label_statistics(label: Tensor) -> LabelStatistics:
-    """Statistics of a recording's label (T,) over its finite samples; NaN where there are none."""
-    values = label.double()
-    steps = values.diff()
-    values, steps = values[values.isfinite()], steps[steps.isfinite()]
-
-    def spread(part: Tensor) -> float:
-        return float(part.std(correction=0)) if len(part) else math.nan
-
-    mean = float(values.mean()) if len(values) else math.nan
-    return LabelStatistics(mean, spread(values), spread(steps))
-
-
 def normalised_difference(frames: Tensor) -> Tensor:
     """(X(t+1) - X(t)) / (X(t+1) + X(t) + 1e-7) (Chen & McDuff 2018, eq. 8): (n, ...) to (n - 1, ...)."""
     before, after = frames[:-1], frames[1:]
     return (after - before) / (after + before).add_(EPSILON)
 
 
-def _over(values: Tensor, scale: float) -> Tensor:
+def over(values: Tensor, scale: float) -> Tensor:
     """values / scale; what is not finite becomes 0 (a still picture has a scale of 0)."""
     return torch.nan_to_num(values / scale, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def video_form(frames: Tensor, form: str, n_frames: int, statistics: FrameStatistics | None) -> Tensor:
-    """Frames in one of VIDEO_FORMS: float (n, S, S, 3), values 0..255, to (n_frames, S, S, 3).
+    """Frames in one of VIDEO_FORMS: float (n, S, S, 3), values 0..255, to (n_frames, S, S, C).
 
-    "diff_normalised" uses n = n_frames + 1 frames; with n = n_frames the clip ends the recording, and
-    its last frame is zero. `statistics` are the recording's, for the two forms that need them.
+    Differences use n = n_frames + 1 frames; with n = n_frames the clip ends the recording, and their last
+    frame is zero. "diff_standardised" has C = 6, the difference first (Liu et al., NeurIPS 2020); all
+    others have 3. `statistics` are the recording's, for the forms that need them.
     """
     if form == "raw":
         return frames[:n_frames]
+    if form == ST_MAP:
+        return to_yuv(frames[:n_frames])
     if form == "unit":
         return frames[:n_frames] / 255
     if form == "centred":
@@ -174,30 +159,15 @@ def video_form(frames: Tensor, form: str, n_frames: int, statistics: FrameStatis
     if statistics is None:
         raise ValueError(f"video form {form!r} needs the recording's statistics")
     if form == "standardised":
-        return _over(frames[:n_frames] - statistics.mean, statistics.std)
-    changes = _over(normalised_difference(frames[: n_frames + 1]), statistics.diff_std)
-    return _end_with_zeros(changes, n_frames)
+        return over(frames[:n_frames] - statistics.mean, statistics.std)
+    if form == "diff_standardised":
+        both = ("diff_normalised", "standardised")
+        return torch.cat([video_form(frames, part, n_frames, statistics) for part in both], dim=-1)
+    changes = over(normalised_difference(frames[: n_frames + 1]), statistics.diff_std)
+    return end_with_zeros(changes, n_frames)
 
 
-def target_form(label: Tensor, form: str, n_frames: int, statistics: LabelStatistics) -> Tensor:
-    """The label in one of TARGET_FORMS: float (n,) to float32 (n_frames,), in step with `video_form`.
-
-    Index t of "diff_normalised" is the step from frame t to t + 1 over the recording's standard
-    deviation of steps. Samples that are NaN stay NaN; a flat label becomes zeros.
-    """
-    values = label.double()
-    if form == "raw":
-        return values[:n_frames].float()
-    if form == "standardised":
-        made, scale = values[:n_frames] - statistics.mean, statistics.std
-    else:
-        steps = values[: n_frames + 1].diff()
-        made, scale = _end_with_zeros(steps, n_frames), statistics.diff_std
-    made = torch.where(made.isnan(), made, _over(made, scale))
-    return made.float()
-
-
-def _end_with_zeros(values: Tensor, n_frames: int) -> Tensor:
+def end_with_zeros(values: Tensor, n_frames: int) -> Tensor:
     """(n, ...) extended by zeros to (n_frames, ...)."""
     missing = n_frames - len(values)
     return values if missing <= 0 else torch.cat([values, values.new_zeros(missing, *values.shape[1:])])

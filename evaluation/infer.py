@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from evaluation.waveforms import RecordingWaveform
 from utils import interrupt
-from utils.contracts import ClipBatch, RecordingClips
+from utils.contracts import BatchSource, ClipBatch, RecordingClips
 from utils.errors import UserError
 from utils.runlog import track, warn
 
@@ -47,12 +47,14 @@ def infer(
 
     A recording that a method refuses with a UserError gets a NaN waveform and a warning, so that it
     counts as failed in every table; other errors stop the work. A method that GivesRates is asked for its
-    rates as well.
+    rates as well, and for nothing else where its waveform is only drawn from them (`waveform_from_rates`):
+    a waveform that nobody measured must not be stored as one.
     """
     waveforms = []
     for clips in track(recordings, f"predicting {part}", len(recordings), progress):
         interrupt.check()
-        predictions = {name: _predict(name, method, clips, batch) for name, method in methods.items()}
+        predictions = {name: _predict(name, method, clips, batch) for name, method in methods.items()
+                       if not getattr(method, "waveform_from_rates", False)}
         waveforms.append(RecordingWaveform(
             key=clips.key, subject=clips.subject, dataset=clips.dataset, fps=float(clips.fps),
             time_s=np.asarray(clips.time_s, dtype=np.float64), label=np.asarray(clips.label),
@@ -126,6 +128,21 @@ def validation_loss(method: Answers, recordings: Sequence[RecordingClips], batch
                 piece = piece if len(labelled) == len(piece) else piece.select(labelled)
                 loss = method.loss(piece.to(_device(method)))["loss"]
                 total, count = total + float(loss) * len(piece), count + len(piece)
+    return total / count if count else float("nan")
+
+
+def drawn_loss(method: Answers, batches: BatchSource, seed: int) -> float:
+    """Mean of the method's loss over the batches of epoch 0, in evaluation mode.
+
+    The random numbers that it draws are those of the seed every time, and torch's go on as if none had been.
+    """
+    total, count = 0.0, 0
+    with _evaluating(method), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for batch in batches.epoch(0):
+            interrupt.check()
+            total += float(method.loss(batch.to(_device(method)))["loss"]) * len(batch)
+            count += len(batch)
     return total / count if count else float("nan")
 
 

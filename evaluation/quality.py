@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from evaluation.detection import MIN_FPS, detect, peak_snr_db
 from evaluation.heart_rate import estimate
 from evaluation.presets import Protocol, build
+from evaluation.signal_metrics import irrelevant_power_ratio
+from evaluation.waveforms import RecordingWaveform
 from utils.signal import detrend, strength_at, to_uniform
 
 Array = NDArray[np.float64]
@@ -79,6 +81,28 @@ def assess(
     return Quality(float(value), rate, snr_db, warnings)
 
 
+def assess_rates(
+    drawn: ArrayLike, time_s: ArrayLike, others: Sequence[ArrayLike], face_share: float = 1.0
+) -> Quality:
+    """Judge rates, given as a sinusoid of them (T,): a drawn wave is always clear, so others are asked.
+
+    others: waveforms (T,) of POS from skin regions, the whole face first. The value is that of the
+    first one among them, at most NOT_FOUND where its rate is not within AGREE_BPM of these; 0 without any.
+    There is no SNR.
+    """
+    told = "the net answers with rates: the waveform is drawn from them, the quality is that of POS beside it"
+    rate = _rate(drawn, time_s)
+    if rate is None or not others:
+        return Quality(0.0, rate, None, [told, "nothing to compare the rates with"])
+    beside = assess(others[0], time_s, others=others[1:], face_share=face_share)
+    warnings = [told, *beside.warnings]
+    if beside.heart_rate_bpm is None or abs(beside.heart_rate_bpm - rate) > AGREE_BPM:
+        other = "none" if beside.heart_rate_bpm is None else f"{beside.heart_rate_bpm:.1f} bpm"
+        warnings.append(f"POS reads {other}")
+        return Quality(min(beside.value, NOT_FOUND), rate, None, warnings)
+    return Quality(beside.value, rate, None, warnings)
+
+
 def heart_rate_over_time(
     waveform: ArrayLike, time_s: ArrayLike, window_s: float = WINDOW_S, hop_s: float = HOP_S
 ) -> list[tuple[float, float, float]]:
@@ -116,3 +140,13 @@ def _share_near(rates: Sequence[float | None], centre: float, width_bpm: float) 
     if not rates:
         return 1.0
     return sum(rate is not None and abs(rate - centre) <= width_bpm for rate in rates) / len(rates)
+
+
+def mean_irrelevant_power(waveforms: Sequence[RecordingWaveform], method: str) -> float:
+    """Mean over recordings of a method's irrelevant power ratio, 0 to 1; NaN where one has none.
+
+    What a checkpoint can be chosen by without labels, as Contrast-Phys (Sun & Li, ECCV 2022) does.
+    """
+    waves = [np.asarray(wave.predictions.get(method, [np.nan]), dtype=np.float64) for wave in waveforms]
+    ratios = [float(irrelevant_power_ratio(x, wave.fps)) for x, wave in zip(waves, waveforms, strict=True)]
+    return float(np.mean(ratios)) if ratios else float("nan")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from evaluation.references import device_rates, device_rates_at, reference_kind,
 from evaluation.spectrum import segment_length
 from evaluation.waveforms import RecordingWaveform
 from utils.gaps import in_gaps
-from utils.signal import sample_rate, to_uniform
+from utils.signal import sample_rate, to_uniform, wave_of_rates
 
 Array = NDArray[np.float64]
 CONSTANT = "constant"
@@ -78,8 +79,10 @@ def score_recording(
         device = device_rates(wave, spans, protocol.window_s is None)
         rates = window_rates(signals, fs, cuts, protocol, device if kind == "device" else None)
     for index, method in enumerate(methods):
+        if method not in wave.predictions:  # a sinusoid of rates has a rate, and no shape to measure
+            rates.signals[index] = np.nan
         if not _answered(wave, method, protocol):
-            rates.failed[index] = _absence(wave, method, protocol)
+            rates.failed[index] = _absence(wave, method)
     return _scored(wave, protocol, methods, kind, spans, rates, device, constant_bpm)
 
 
@@ -89,10 +92,9 @@ def _on_grid(
     """Label and predictions over the labelled span: ((1 + M, n), rate in Hz, start in s).
 
     Without a label, without a prediction, and in gaps between frames, a row is NaN; predictions that were
-    NaN stay so.
+    NaN stay so. Rates of a heart-rate head without a waveform become a sinusoid of these rates.
     """
-    nothing = np.full(len(wave.time_s), np.nan)
-    series = [wave.label, *(wave.predictions.get(name, nothing) for name in methods)]
+    series = [wave.label, *(_waveform(wave, name) for name in methods)]
     rows = np.stack(series).astype(np.float64)
     times = wave.time_s
     if kind == "label":
@@ -106,6 +108,16 @@ def _on_grid(
         rows, fs = np.stack([row for row, _ in made]), made[0][1]
         rows[0, in_gaps(times, np.linspace(times[0], times[-1], rows.shape[1]))] = np.nan
     return rows, fs, offset_s
+
+
+def _waveform(wave: RecordingWaveform, method: str) -> NDArray[np.floating[Any]]:
+    """What a method predicted, or a sinusoid of the rates it gave instead; NaN without either."""
+    if method in wave.predictions:
+        return wave.predictions[method]
+    rate_bpm, at_s = wave.rates.get(method, (_EMPTY, _EMPTY))
+    if not len(rate_bpm):
+        return np.full(len(wave.time_s), np.nan)
+    return wave_of_rates(rate_bpm, at_s, wave.time_s)
 
 
 def _too_little(n: int, fs: float, protocol: Protocol) -> str:
@@ -154,16 +166,14 @@ def _head_rates(
 
 
 def _answered(wave: RecordingWaveform, method: str, protocol: Protocol) -> bool:
-    return method in (wave.rates if protocol.estimator == "rate_head" else wave.predictions)
+    return method in (wave.rates if protocol.estimator == "rate_head" else wave.methods)
 
 
-def _absence(wave: RecordingWaveform, method: str, protocol: Protocol) -> str:
+def _absence(wave: RecordingWaveform, method: str) -> str:
     """Why a method has nothing that the protocol could score."""
     if method not in wave.methods:
         return "no prediction by this method"
-    if protocol.estimator == "rate_head":
-        return "a waveform only: this protocol scores the rates of a net with a heart-rate head"
-    return "rates of a heart-rate head only, no waveform"
+    return "a waveform only: this protocol scores the rates of a net with a heart-rate head"
 
 
 def _scored(

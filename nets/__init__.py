@@ -6,7 +6,28 @@ from typing import Any
 
 from torch import nn
 
-from nets import autohr, autohr_supernet, classical, contrast_phys, physnet, rppgnet, stven, stven_rppgnet  # noqa: F401
+from nets import (  # noqa: F401
+    autohr,
+    autohr_supernet,
+    classical,
+    classical_whole,
+    contrast_phys,
+    deepphys,
+    efficientphys,
+    lfa,
+    lfa_rea,
+    meta_rppg,
+    physformer,
+    physnet,
+    physnet_variants,
+    rea,
+    rhythmnet,
+    rppgnet,
+    stven,
+    stven_rppgnet,
+    transrppg,
+    tscan,
+)
 from nets.registry import NETS
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from nets.layers.conv import conv_block
@@ -13,6 +15,7 @@ from nets.registry import NETS
 from utils.contracts import InputSpec
 
 MIN_SIZE = 16
+Width = Annotated[int, Field(ge=2)]
 RELEASED = {
     "start": "start", "loop1": "stage1", "encoder1": "stage2", "encoder2": "stage3", "loop4": "stage4",
     "decoder1": "decoder1", "decoder2": "decoder2", "end": "head",
@@ -28,22 +31,24 @@ class ContrastPhys(nn.Module):
 
     task = "pulse"
     parameter_count = 858_497
+    small_options: ClassVar[dict[str, Any]] = {"width": 8}
 
-    def __init__(self, *, S: int = 2) -> None:
-        """S: rows and columns of the grid of local signals."""
+    def __init__(self, *, S: int = 2, width: Width = 64) -> None:
+        """S: rows and columns of the grid of local signals. width: channels from stage 1 on."""
         super().__init__()
         if S < 1:
             raise ValueError(f"S = {S}: the grid of local signals needs at least one row")
         self.input_spec = InputSpec(frames=300, size=128, video="raw", target="standardised")
         self.S = S
-        self.start = conv_block(nn.Conv3d(3, 32, (1, 5, 5), padding=(0, 2, 2)), 32, nn.ELU())
-        self.stage1 = _stage(32)
-        self.stage2 = _stage(64)
-        self.stage3 = _stage(64)
-        self.stage4 = _stage(64)
-        self.decoder1 = _decoder()
-        self.decoder2 = _decoder()
-        self.head = nn.Conv3d(64, 1, 1)
+        half = width // 2
+        self.start = conv_block(nn.Conv3d(3, half, (1, 5, 5), padding=(0, 2, 2)), half, nn.ELU())
+        self.stage1 = _stage(half, width)
+        self.stage2 = _stage(width, width)
+        self.stage3 = _stage(width, width)
+        self.stage4 = _stage(width, width)
+        self.decoder1 = _decoder(width)
+        self.decoder2 = _decoder(width)
+        self.head = nn.Conv3d(width, 1, 1)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W), 0..255 -> (B, T) float32: the mean of the local signals."""
@@ -119,17 +124,17 @@ def _standardised(video: Tensor) -> Tensor:
     return (video - mean) / std.clamp_min(1e-6)
 
 
-def _stage(channels_in: int) -> nn.Sequential:
-    """Two 3x3x3 convolutions to 64 channels, each with batch norm and ELU."""
+def _stage(channels_in: int, width: int) -> nn.Sequential:
+    """Two 3x3x3 convolutions to `width` channels, each with batch norm and ELU."""
     stage = nn.Sequential()
-    stage.add_module("a", conv_block(nn.Conv3d(channels_in, 64, 3, padding=1), 64, nn.ELU()))
-    stage.add_module("b", conv_block(nn.Conv3d(64, 64, 3, padding=1), 64, nn.ELU()))
+    stage.add_module("a", conv_block(nn.Conv3d(channels_in, width, 3, padding=1), width, nn.ELU()))
+    stage.add_module("b", conv_block(nn.Conv3d(width, width, 3, padding=1), width, nn.ELU()))
     return stage
 
 
-def _decoder() -> nn.Sequential:
+def _decoder(width: int) -> nn.Sequential:
     """Convolution over time, batch norm, ELU."""
-    return conv_block(nn.Conv3d(64, 64, (3, 1, 1), padding=(1, 0, 0)), 64, nn.ELU())
+    return conv_block(nn.Conv3d(width, width, (3, 1, 1), padding=(1, 0, 0)), width, nn.ELU())
 
 
 def _twice(maps: Tensor) -> Tensor:

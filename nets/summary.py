@@ -38,7 +38,7 @@ def model_summary(net: nn.Module, spec: InputSpec) -> tuple[str, dict[str, Any]]
     trainable = sum(p.numel() for p in net.parameters() if p.requires_grad)
     flops = _trace(net, spec, layers) if total else 0
     values = {
-        "net": type(net).__name__, "input": [1, 3, spec.frames, spec.size, spec.size],
+        "net": type(net).__name__, "input": [1, spec.channels, spec.frames, spec.size, spec.size],
         "layers": [asdict(layer) for layer in layers.values()], "parameters": total,
         "trainable_parameters": trainable, "flops_per_clip": flops, "macs_per_clip": flops // 2,
     }
@@ -56,7 +56,7 @@ def _trace(net: nn.Module, spec: InputSpec, layers: dict[str, Layer]) -> int:
         with FakeTensorMode() as fake, evaluating(net), torch.no_grad():
             shapes: dict[str, Tensor] = {name: fake.from_tensor(value) for name, value in state.items()}
             device = next(net.parameters()).device
-            clip = torch.empty(1, 3, spec.frames, spec.size, spec.size, device=device)
+            clip = torch.empty(1, spec.channels, spec.frames, spec.size, spec.size, device=device)
             with FlopCounterMode(display=False) as counter:
                 torch.func.functional_call(net, shapes, (clip,))
     finally:

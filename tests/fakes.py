@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from dataset.maps import to_yuv
 from utils.contracts import ClipBatch, InputSpec
 
 FPS = 30.0
@@ -43,6 +44,10 @@ def in_form(raw: Tensor, form: str) -> Tensor:
     if form == "diff_normalised":
         step = raw.diff(dim=1) / (raw[:, 1:] + raw[:, :-1] + 1e-7)
         return torch.cat([step / step.std(), torch.zeros_like(raw[:, :1])], dim=1)
+    if form == "diff_standardised":
+        return torch.cat([in_form(raw, "diff_normalised"), in_form(raw, "standardised")])
+    if form == "st_map":
+        return to_yuv(raw.movedim(0, -1)).movedim(-1, 0)
     return raw
 
 
@@ -53,19 +58,31 @@ def target_form(pulse: Tensor, form: str) -> Tensor:
     if form == "diff_normalised":
         step = pulse.diff()
         return torch.cat([step / step.std(), torch.zeros(1)])
+    if form == "second_derivative":
+        step = pulse.diff(n=2)
+        return torch.cat([step / step.std(), torch.zeros(2)])
     return pulse
+
+
+def contour(n: int, frames: int, size: int) -> Tensor:
+    """A face that fills the middle of the picture: (n, T, H, W) of 0 and 1."""
+    inside = (torch.arange(size) >= size // 8) & (torch.arange(size) < size - size // 8)
+    return (inside[:, None] & inside).float().expand(n, frames, size, size)
 
 
 def clip_batch(spec: InputSpec, n: int = 2, labelled: bool = True) -> ClipBatch:
     """Clips of `n` recordings with pulses of different rates, as a loader would deliver them."""
     rates = [RATE_HZ + 0.2 * i for i in range(n)]
-    pulses = [pulse_wave(spec.frames, rate_hz=rate) for rate in rates]
+    frames = spec.train_frames or spec.frames
+    pulses = [pulse_wave(frames, rate_hz=rate) for rate in rates]
     videos = [in_form(skin_video(p, spec.size, seed=i), spec.video) for i, p in enumerate(pulses)]
     target = torch.stack([target_form(p, spec.target) for p in pulses])
     colours = torch.stack([skin_video(p, 8, seed=i).mean((2, 3)).T for i, p in enumerate(pulses)])
     extras = {"roi_rgb": colours[:, :, None]}
     if "skin" in spec.extras:
-        extras["skin"] = 255.0 * (torch.arange(64) < 40).float().expand(n, spec.frames, 64, 64)
+        extras["skin"] = 255.0 * (torch.arange(64) < 40).float().expand(n, frames, 64, 64)
+    if "contour" in spec.extras:
+        extras["contour"] = contour(n, frames, spec.size)
     if spec.qualities:
         coarse = [in_form((skin_video(p, spec.size, seed=i) / 16).round() * 16, spec.video)
                   for i, p in enumerate(pulses)]
@@ -117,6 +134,7 @@ class FakeClips:
             yield ClipBatch(
                 clips, empty, torch.zeros(len(part), dtype=torch.bool), torch.full((len(part),), self.fps),
                 torch.full((len(part),), torch.nan), [self.recording] * len(part), part,
+                {"contour": contour(len(part), self.frames, video.shape[-1])},
             )
 
 

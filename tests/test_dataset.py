@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset import reader, samplers, statistics, transforms
+from dataset import reader, samplers, statistics, targets, transforms
 from dataset.index import load_failed, load_infos, mean_rate_bpm
 from dataset.loader import ClipLoader
 from dataset.reader import StoreClips
@@ -164,6 +164,19 @@ def test_standardised_form_equals_the_toolbox(store):
     np.testing.assert_allclose(batch.pulse.reshape(70).numpy(), expected, atol=1e-5)
 
 
+def test_stacked_form_is_the_difference_and_the_standardised_frames(store):
+    """Six channels by the whole recording's statistics, as the toolbox stacks them, over borders too."""
+    info = store[2]
+    video = area_reference(StoredRecording(info.path).read_frames(0, 100), 12)
+    expected = np.concatenate([toolbox_difference(video), (video - video.mean()) / video.std()], axis=-1)
+    clips = StoreClips(info, InputSpec(frames=25, size=12, video="diff_standardised"))
+    for batch in clips.batches(3):
+        assert batch.video.shape[1] == clips.spec.channels == 6
+        for i, start in enumerate(batch.start):
+            made = batch.video[i].permute(1, 2, 3, 0).numpy()
+            np.testing.assert_allclose(made, expected[start : start + 25], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("form", "formula"),
     [("raw", lambda x: x), ("unit", lambda x: x / 255), ("centred", lambda x: (x - 127.5) / 128)],
@@ -182,8 +195,9 @@ def test_still_black_video_gives_zeros():
     frames = torch.zeros(9, 4, 4, 3)
     total = transforms.StatisticsSum()
     total.add(frames)
-    for form in ("standardised", "diff_normalised"):
-        assert torch.equal(transforms.video_form(frames, form, 8, total.result()), torch.zeros(8, 4, 4, 3))
+    for form, channels in (("standardised", 3), ("diff_normalised", 3), ("diff_standardised", 6)):
+        made = transforms.video_form(frames, form, 8, total.result())
+        assert torch.equal(made, torch.zeros(8, 4, 4, channels))
 
 
 def test_flat_label_gives_zeros_and_gaps_stay():
@@ -191,9 +205,9 @@ def test_flat_label_gives_zeros_and_gaps_stay():
     flat = torch.full((9,), 3.0)
     label = torch.tensor([1.0, 2.0, math.nan, 5.0, 4.0])
     for form in ("standardised", "diff_normalised"):
-        made = transforms.target_form(flat, form, 8, transforms.label_statistics(flat))
+        made = targets.target_form(flat, form, 8, targets.label_statistics(flat))
         assert torch.equal(made, torch.zeros(8))
-    made = transforms.target_form(label, "diff_normalised", 4, transforms.label_statistics(label))
+    made = targets.target_form(label, "diff_normalised", 4, targets.label_statistics(label))
     assert made.isnan().tolist() == [False, True, True, False]
 
 

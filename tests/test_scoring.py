@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from evaluation import protocols
 from evaluation.infer import infer
+from evaluation.metrics import SIGNAL_METRICS
+from evaluation.presets import PRESETS
 from evaluation.waveforms import RecordingWaveform, read_waveforms, write_waveforms
 from utils.errors import UserError
 
@@ -198,12 +200,15 @@ def test_stmap_scores_the_mean_of_a_heads_rates() -> None:
     assert "heart-rate head" in rows["wave"]["failed"][0]
 
 
-def test_rates_of_a_head_are_no_waveform() -> None:
-    """A method that gives rates only has failed under a protocol for waveforms, by name."""
-    rates = {"head": (np.array([70.0]), np.array([10.0]))}
-    rows = protocols.score([recording(0, net=72.0, fields={"rates": rates})])["rows"]
-    assert [row["method"] for row in rows] == ["net", "head"]
-    assert rows[1]["n"] == 0 and "no waveform" in rows[1]["failed"][0]
+def test_rates_of_a_head_are_read_by_every_protocol() -> None:
+    """Rates without a waveform are scored as rates under each preset; what needs a waveform is null."""
+    rates = {"head": (np.array([75.0, 75.0]), np.array([5.0, 35.0]))}
+    one = recording(0, seconds=40.0, net=72.0, fields={**device([72.0] * 40), "rates": rates})
+    for name in PRESETS:
+        row = next(row for row in protocols.score([one], name)["rows"] if row["method"] == "head")
+        assert row["n"] > 0 and row["me_bpm"] == pytest.approx(3.0, abs=3.6), name  # bins of up to 3.5 bpm
+        assert all(row[metric] is None for metric in SIGNAL_METRICS), name
+        assert "waveform" in row["reasons"]["snr_db"]
 
 
 def test_a_clip_without_a_rate_fails_the_recording() -> None:

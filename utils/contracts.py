@@ -10,8 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-VIDEO_FORMS = ("raw", "unit", "centred", "standardised", "diff_normalised")
-TARGET_FORMS = ("raw", "standardised", "diff_normalised")
+ST_MAP = "st_map"
+VIDEO_FORMS = ("raw", "unit", "centred", "standardised", "diff_normalised", "diff_standardised", ST_MAP)
+_STACKED = ("diff_standardised",)
+TARGET_FORMS = ("raw", "standardised", "diff_normalised", "second_derivative")
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,18 @@ class InputSpec:
 
     frames: clip length T in frames. size: side of the square picture in pixels. video: one of
     VIDEO_FORMS ("raw" 0..255, "unit" x/255, "centred" (x - 127.5)/128, "standardised" over the
-    recording, "diff_normalised" (DeepPhys, Chen & McDuff 2018)). target: form of the label, one of
-    TARGET_FORMS; a net trained on "diff_normalised" puts out a derivative, which its method
-    integrates. train_frames: clip length in training where it differs. plan: how batches are
-    drawn, the name of a sampler. extras: further stored arrays wanted ("roi_rgb", "skin").
-    multiple_of: frames must be a multiple of this. quality: the stored compressed copy that is read
-    instead of the original crops. qualities: compressed copies of which each clip brings one, as the
-    extras "degraded" (B, C, T, H, W), in the form of video, and "level" (B,), its place here from 1.
+    recording, "diff_normalised" (DeepPhys, Chen & McDuff 2018), "diff_standardised" both, the difference
+    in the first three of six channels, "st_map" mean YUV of a grid of size x size cells over the face's
+    landmarks (RhythmNet, Niu et al. 2020)). target: form of the label, one of TARGET_FORMS; a net trained
+    on "diff_normalised" or "second_derivative" puts out a derivative, which its method integrates.
+    train_frames: clip length in training where it differs. plan: how batches are drawn, the name of a
+    sampler. step: frames between the starts of its successive batches, for plans that go through recordings
+    in order; None: the plan's own. extras: further stored arrays wanted ("roi_rgb", "skin"), and "contour"
+    (B, T, size, size), 1 inside the face's outline, drawn from the landmarks. multiple_of: frames must be a
+    multiple of this. quality: the stored compressed copy that is read instead of the original crops.
+    qualities: compressed copies of which each clip brings one, as the extras "degraded" (B, C, T, H, W), in
+    the form of video, and "level" (B,), its place here from 1.
+    only_size: the one size that fits the weights of a net whose option `size` they depend on.
     """
 
     frames: int = 128
@@ -39,6 +46,8 @@ class InputSpec:
     multiple_of: int = 1
     quality: str | None = None
     qualities: tuple[str, ...] = ()
+    step: int | None = None
+    only_size: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse impossible values, naming the field."""
@@ -51,6 +60,16 @@ class InputSpec:
                 raise ValueError(
                     f"frames = {frames}: this net needs a multiple of {self.multiple_of}, at least 2"
                 )
+        if self.only_size not in (None, self.size):
+            raise ValueError(
+                f"size = {self.size}: this net was built for {self.only_size} pixels; set its size with "
+                "net.options.size, and leave net.input.size out"
+            )
+
+    @property
+    def channels(self) -> int:
+        """C of the video: 6 where two forms are stacked, else 3."""
+        return 6 if self.video in _STACKED else 3
 
     def replace(self, **changes: Any) -> InputSpec:
         """A copy with the given fields changed; fields given as None keep their value."""
@@ -65,7 +84,8 @@ class ClipBatch:
     video (B, C, T, H, W) float32; pulse (B, T) float32 in the target form, NaN where unlabelled;
     has_label (B,) bool; fps (B,) float32; hr_bpm (B,) float32, mean reference rate over the clip
     or NaN; extras: name -> (B, T, ...); recording, start: where each clip comes from. epoch: of the
-    training it is drawn for, from 0. A plan that deals clips to sides gives the extra "side" (B,) int64.
+    training it is drawn for, from 0. share: of the clips of the whole batch that are in this one, where
+    several processes share it out. A plan that deals clips to sides gives the extra "side" (B,) int64.
     """
 
     video: Tensor
@@ -77,6 +97,7 @@ class ClipBatch:
     start: list[int]
     extras: dict[str, Tensor] = dataclasses.field(default_factory=dict)
     epoch: int = 0
+    share: float = 1.0
 
     def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on another device."""
@@ -92,7 +113,7 @@ class ClipBatch:
             chosen[field] = getattr(self, field)[index]
         return ClipBatch(
             **chosen, recording=[self.recording[i] for i in index], start=[self.start[i] for i in index],
-            epoch=self.epoch,
+            epoch=self.epoch, share=self.share,
         )
 
     def __len__(self) -> int:

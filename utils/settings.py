@@ -142,11 +142,14 @@ class NetInput(Section):
     quality: Quality | None = Field(
         None, description="Read this compressed copy instead of the original crops."
     )
-    video: Literal["raw", "unit", "centred", "standardised", "diff_normalised"] | None = Field(
-        None, description="Form of the frames: 0..255, x/255, (x-127.5)/128, standardised, difference."
+    video: Literal[
+        "raw", "unit", "centred", "standardised", "diff_normalised", "diff_standardised"
+    ] | None = Field(
+        None, description="Form of the frames: 0..255, x/255, (x-127.5)/128, standardised, difference, both "
+        "of these in six channels."
     )
-    target: Literal["raw", "standardised", "diff_normalised"] | None = Field(
-        None, description="Form of the label."
+    target: Literal["raw", "standardised", "diff_normalised", "second_derivative"] | None = Field(
+        None, description="Form of the label: as it is, standardised, first or second difference."
     )
 
 
@@ -172,7 +175,10 @@ class Train(Section):
     """The loop."""
 
     epochs: int = Field(15, ge=0, le=100_000, description="Passes over the training part.")
-    batch: Positive = Field(4, description="Clips in a batch.")
+    batch: Positive = Field(4, description="Clips in a batch; several processes share them out.")
+    sync_batch_norm: bool = Field(
+        False, description="With several GPUs: batch statistics over all of them, not each one's own."
+    )
     learning_rate: float = Field(9e-3, gt=0, description="Learning rate, or the peak of the one-cycle.")
     optimizer: str = Field("adam", description="Any optimiser of torch.optim by its name in lower case.")
     optimizer_options: dict[str, Any] = Field({}, description="Its keyword arguments, except lr.")
@@ -193,7 +199,10 @@ class Train(Section):
     )
     max_skipped: int = Field(10, ge=0, description="Skipped batches after which the run stops.")
     validate_every: Positive = Field(1, description="Epochs between validations.")
-    monitor: Literal["loss", "mae_bpm"] = Field("mae_bpm", description="What chooses the best checkpoint.")
+    monitor: Literal["loss", "mae_bpm", "irrelevant_power_ratio"] = Field(
+        "mae_bpm", description="What chooses the best checkpoint; the last needs no labels: the share of the "
+        "waveform's spectrum outside 40 to 250 bpm."
+    )
     patience: int | None = Field(None, ge=1, description="Validations without gain before stopping early.")
     checkpoint_steps: int = Field(0, ge=0, description="Steps between checkpoints; 0: every epoch only.")
 

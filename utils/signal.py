@@ -154,3 +154,15 @@ def fill_gaps(signal: ArrayLike) -> Array:
         if good.any() and not good.all():
             flat[:, column] = np.interp(index, index[good], flat[good, column])
     return flat.reshape(x.shape)
+
+
+def wave_of_rates(rate_bpm: ArrayLike, at_s: ArrayLike, time_s: ArrayLike) -> Array:
+    """A sinusoid whose rate follows given ones, without a jump of its phase: (K,), (K,), (T,) -> (T,).
+
+    Between the times `at_s` the rate is interpolated linearly, beyond them it is held. It has a rate at
+    every moment and nothing else: neither its phase nor its shape says anything about a pulse.
+    """
+    times = np.asarray(time_s, dtype=np.float64)
+    rate_hz = np.interp(times, np.asarray(at_s, np.float64), np.asarray(rate_bpm, np.float64)) / 60
+    steps = np.diff(times) * (rate_hz[1:] + rate_hz[:-1]) / 2
+    return np.sin(2 * np.pi * np.concatenate([[0.0], np.cumsum(steps)]))

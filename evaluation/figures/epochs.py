@@ -32,7 +32,8 @@ def _epoch(waveforms: Sequence[RecordingWaveform], method: str, epoch: int) -> F
     handles = {}
     for axis, wave in zip(axes[:, 0], waveforms, strict=True):
         shown = wave.time_s <= wave.time_s[0] + SHOWN_S
-        label, prediction = (_shape(row, wave.fps)[shown] for row in (wave.label, wave.predictions[method]))
+        predicted = wave.predictions.get(method, np.full_like(wave.label, np.nan))
+        label, prediction = (_shape(row, wave.fps)[shown] for row in (wave.label, predicted))
         handles["label"], = axis.plot(wave.time_s[shown], label, color=LABEL, linewidth=1.0)
         handles[method], = axis.plot(wave.time_s[shown], prediction, color=PALETTE[0])
         axis.set_title(f"{short(wave.key)}, {_correlation(label, prediction)}", fontsize=SMALL + 0.5)

@@ -27,6 +27,8 @@ def training_curves(
     drawn = [(_losses, [name for name in measures if name.endswith("loss")])]
     bpm = [name for name in measures if name.endswith("_bpm")]
     drawn += [(_errors, bpm)] if bpm else []
+    ratios = [name for name in measures if name.endswith("_ratio")]
+    drawn += [(_ratios, ratios)] if ratios else []
     terms = [name for name in steps if name.startswith("term/") and np.isfinite(steps[name]).any()]
     drawn += [(_terms, terms)] if terms else []
     rates = [name for name in steps if name.startswith("lr/") and np.isfinite(steps[name]).any()]
@@ -40,7 +42,7 @@ def training_curves(
         draw(axis, names, steps, epochs)
         axis.set_xlabel("step")
         axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        if best_step is not None and draw in (_losses, _errors):
+        if best_step is not None and draw in (_losses, _errors, _ratios):
             axis.axvline(best_step, color=GREY, linewidth=0.8, linestyle=":", label="best checkpoint")
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
@@ -61,6 +63,12 @@ def _errors(axis: Axes, names: list[str], steps: Mapping[str, Array], epochs: Ma
                   label=name.removesuffix("_bpm").upper())
     top = max(float(np.nanmax(epochs[name])) for name in names)
     axis.set(ylabel="error [bpm]", title="Validation heart rate", ylim=(0, 1.15 * top or 1))
+
+
+def _ratios(axis: Axes, names: list[str], steps: Mapping[str, Array], epochs: Mapping[str, Array]) -> None:
+    for name in names:
+        axis.plot(epochs["step"], epochs[name], "o-", ms=3, color=VALID, label=name.replace("_", " "))
+    axis.set(ylabel="ratio", title="Validation without labels", ylim=(0, 1))
 
 
 def _terms(axis: Axes, names: list[str], steps: Mapping[str, Array], epochs: Mapping[str, Array]) -> None:

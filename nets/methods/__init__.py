@@ -6,7 +6,20 @@ from typing import Any
 
 from torch import nn
 
-from nets.methods import autohr_search, classical, rppgnet, stven, stven_rppgnet, supervised  # noqa: F401
+from nets.methods import (  # noqa: F401
+    adaptive,
+    autohr_search,
+    classical,
+    contrast_phys,
+    meta_rppg,
+    physformer,
+    rhythmnet,
+    rppgnet,
+    ssl_lfa_rea,
+    stven,
+    stven_rppgnet,
+    supervised,
+)
 from nets.methods.base import Method
 from nets.methods.registry import METHODS
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from utils import interrupt
 from utils.contracts import ClipBatch, InputSpec, RecordingClips, Updater
+from utils.signal import bandpass, detrend, fill_gaps, strength_at
 
 ROUNDING = 1e-6
+FACE, BAND_HZ = "face", (0.7, 4.0)
 
 
 class MakeOptimizer(Protocol):
@@ -29,14 +32,18 @@ class Method(nn.Module):
 
     trainable: False where there is nothing to train. tasks: the `task` of the nets it takes; needs: what
     they must have beside a forward pass. reads_gradients: True where gradients are read outside the
-    optimisers, which refuses the loss scaling of fp16. State that is not a weight is a registered
-    buffer, so that checkpoints hold it.
+    optimisers, which refuses the loss scaling of fp16. label_share: of the training recordings' labels,
+    its loss reads, 0 to 1; of the others no batch tells anything. drawn_loss: True where the loss takes
+    batches only as its plan draws them in training (of several recordings, of train_frames); validation
+    then draws such. State that is not a weight is a registered buffer, so that checkpoints hold it.
     """
 
     trainable = True
     reads_gradients = False
     tasks: tuple[str, ...] = ("pulse",)
     needs: tuple[str, ...] = ()
+    label_share: float = 1.0
+    drawn_loss = False
 
     def __init__(self, net: nn.Module) -> None:
         """`net` has an `input_spec` and a `task`; it becomes the submodule `net`."""
@@ -83,18 +90,25 @@ class Method(nn.Module):
         training flag or random state. On the CPU clips pass the net one by one, so that the bits do not
         depend on `batch_size`; on a GPU `batch_size` clips at a time, equal up to rounding.
         """
+        with evaluating(self), torch.no_grad():
+            return self.joined(clips, batch_size, self.waveforms)
+
+    def joined(
+        self, clips: RecordingClips, batch_size: int, waveforms: Callable[[ClipBatch], Tensor]
+    ) -> Tensor:
+        """One recording's waveform (T,) from what `waveforms` gives for its batches, see `predict`."""
         joined = torch.zeros(clips.n_frames, dtype=torch.float64)
         filled = 0
-        with evaluating(self), torch.no_grad():
-            for batch in clips.batches(batch_size):
-                interrupt.check()
-                waveforms = self.waveforms(batch)
-                for start, waveform in zip(batch.start, waveforms, strict=True):
-                    filled = _place(joined, filled, start, waveform)
+        for batch in clips.batches(batch_size):
+            interrupt.check()
+            for start, waveform in zip(batch.start, waveforms(batch), strict=True):
+                filled = _place(joined, filled, start, waveform)
         if filled != clips.n_frames:
             raise ValueError(f"{clips.recording}: clips cover {filled} of {clips.n_frames} frames")
         if self.input_spec.target == "diff_normalised":
             joined = integrate(joined)
+        elif self.input_spec.target == "second_derivative":
+            joined = integrate_twice(joined, float(clips.fps))
         return joined.float()
 
     def waveforms(self, batch: ClipBatch) -> Tensor:
@@ -149,6 +163,37 @@ def integrate(derivative: Tensor) -> Tensor:
     """
     summed = derivative.double().cumsum(-1)
     return torch.cat([torch.zeros_like(summed[..., :1]), summed[..., :-1]], dim=-1)
+
+
+def integrate_twice(second: Tensor, fps: float) -> Tensor:
+    """The pulse from its second differences at `fps` Hz: (T,) -> (T,) float64.
+
+    Summed up twice, noise grows with the square of its period, so that a drift would bury the pulse: each sum
+    is freed of its trend (smoothness priors, half of what is slower than 0.48 Hz). Where a sample is not
+    finite, all are NaN.
+    """
+    if not bool(second.isfinite().all()):
+        return torch.full_like(second, torch.nan, dtype=torch.float64)
+    strength = strength_at(100.0, fps)
+    for _ in range(2):
+        second = torch.from_numpy(detrend(integrate(second).numpy(), strength))
+    return second
+
+
+def upright(waveform: Tensor, clips: RecordingClips) -> Tensor:
+    """`waveform` (T,) or its negative: whichever goes with minus the skin's green in the band of the pulse.
+
+    For methods whose loss does not tell up from down. As it is where the store has no colours, or where the
+    waveform has samples that are not finite.
+    """
+    colours = clips.roi_rgb
+    if colours is None or not bool(waveform.isfinite().all()):
+        return waveform
+    names = list(clips.region_names)
+    region = names.index(FACE) if FACE in names else 0
+    green = fill_gaps(colours[:, region, 1].cpu().numpy())
+    pair = bandpass(np.stack([waveform.double().numpy(), green]), clips.fps, *BAND_HZ)
+    return -waveform if float(pair[0] @ pair[1]) > 0 else waveform
 
 
 @contextlib.contextmanager

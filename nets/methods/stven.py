@@ -26,6 +26,7 @@ class STVENMethod(Method):
     """Restoring, compressing and both cycles, for nets that turn clips into clips of another level."""
 
     tasks = ("enhancement",)
+    needs = ("levels",)
 
     def __init__(self, net: nn.Module, *, qualities: Qualities = None) -> None:
         """qualities: stored compressed copies, the k-th being level k; each clip draws one of them.

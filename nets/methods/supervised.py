@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from losses.spectral import HIGH_BPM, LOW_BPM, frequency_cross_entropy
 from losses.waveform import LOSSES, loss_name
-from nets.methods.base import Method
+from nets.methods.base import MakeOptimizer, Method
+from nets.methods.frozen import hold_frozen, train_only
 from nets.methods.registry import METHODS
 from utils.contracts import ClipBatch
 from utils.errors import UserError
@@ -26,19 +28,34 @@ class Supervised(Method):
 
     def __init__(
         self, net: nn.Module, *, loss: LossName = "neg_pearson", loss_weight: Weight = 1.0,
-        frequency: Frequency | None = None, frequency_weight: Weight = 1.0,
+        frequency: Frequency | None = None, frequency_weight: Weight = 1.0, only: list[str] | None = None,
     ) -> None:
         """loss: a name of `losses.waveform.LOSSES`, times loss_weight.
 
         frequency: add frequency_weight times the cross entropy of the rate, in one of the forms of
-        `losses.spectral.SPECTRAL`.
+        `losses.spectral.SPECTRAL`. only: the parts of the net that learn, by the names of its modules; all
+        else keeps its weights and batch statistics (a linear evaluation, where these are the last layers).
         """
         super().__init__(net)
+        self.only = only
+        if only is not None:
+            train_only(net, only)
         if not loss_weight and not (frequency and frequency_weight):
             raise ValueError("loss_weight = 0 leaves no loss; set frequency, or a weight above 0")
         self._loss, self.loss_weight = LOSSES[loss_name(loss)], loss_weight
         self.frequency, self.frequency_weight = frequency, frequency_weight
         self._warned = False
+
+    def train(self, mode: bool = True) -> Supervised:
+        """What is frozen stays in evaluation mode."""
+        super().train(mode)
+        if self.only is not None:
+            hold_frozen(self.net)
+        return self
+
+    def optimizers(self, make: MakeOptimizer) -> dict[str, Optimizer]:
+        """One, named "net", over what learns."""
+        return {"net": make(p for p in self.net.parameters() if p.requires_grad)}
 
     def loss(self, batch: ClipBatch) -> dict[str, Tensor]:
         """The weighted sum as "loss", and both terms where there are two.
@@ -50,20 +67,19 @@ class Supervised(Method):
         time = self._loss(waveform, batch.pulse)
         if self.frequency is None:
             return {"loss": self.loss_weight * time}
-        self._warn_of_rates(batch)
+        self._warned = self._warned or warn_of_rates(batch)
         rate = frequency_cross_entropy(waveform, batch.fps, batch.hr_bpm, self.frequency)
         return {"loss": self.loss_weight * time + self.frequency_weight * rate, "time": time, "rate": rate}
 
-    def _warn_of_rates(self, batch: ClipBatch) -> None:
-        """Say once that there are rates which the frequency term cannot use as they are."""
-        if self._warned:
-            return
-        told = zip(batch.recording, batch.hr_bpm.tolist(), strict=True)
-        strange = [f"{key}: {rate:.1f} bpm" for key, rate in told if not LOW_BPM <= rate < HIGH_BPM]
-        if strange:
-            self._warned = True
-            warn(f"clips whose rate is not known are left out of the frequency loss, rates outside {LOW_BPM} "
-                 f"to {HIGH_BPM} bpm count as the nearest ones; the first: {', '.join(strange)}")
+
+def warn_of_rates(batch: ClipBatch) -> bool:
+    """Say which rates of a batch the frequency terms cannot use as they are; whether there were any."""
+    told = zip(batch.recording, batch.hr_bpm.tolist(), strict=True)
+    strange = [f"{key}: {rate:.1f} bpm" for key, rate in told if not LOW_BPM <= rate < HIGH_BPM]
+    if strange:
+        warn(f"clips whose rate is not known are left out of the frequency loss, rates outside {LOW_BPM} "
+             f"to {HIGH_BPM} bpm count as the nearest ones; the first: {', '.join(strange)}")
+    return bool(strange)
 
 
 def refuse_unlabelled(batch: ClipBatch) -> None:
