@@ -31,6 +31,7 @@ SMALL = {
     "evaluation.bootstrap": 10,
     "evaluation.vital_signs": "false",
 }
+BOTH_WAYS = ("--only", "physnet_pure_to_ubfc", "physnet_ubfc_to_pure")
 TABLE_FILES = sorted(TABLES.rglob("*.json"))
 
 
@@ -73,6 +74,7 @@ def cross(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"pure={raw / 'pure'}",
         "--out",
         home / "out",
+        *BOTH_WAYS,
         *small(home),
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -124,6 +126,7 @@ def test_what_is_finished_is_not_run_again(cross: Path, raw: Path) -> None:
         f"pure={raw / 'pure'}",
         "--out",
         cross / "out",
+        *BOTH_WAYS,
         *small(cross),
     )
     assert done.returncode == 0 and done.stdout.count("finished: ") == 2
@@ -197,7 +200,8 @@ def test_missing_data_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         == 2
     )
     said = capsys.readouterr().err
-    assert said.count("not run: ") == 2 and "give --root ubfc_rppg_2=FOLDER" in said
+    recipes = list((TABLES / "cross").glob("*.json"))
+    assert said.count("not run: ") == len(recipes) and "give --root ubfc_rppg_2=FOLDER" in said
     assert not (tmp_path / "out").exists()
 
 
