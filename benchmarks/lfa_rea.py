@@ -48,6 +48,7 @@ REDUCED = {"preprocessing.size": 32, "preprocessing.landmarks": "false", "evalua
            "evaluation.vital_signs": "false", "logging.summary": "false", "logging.progress": "false",
            "run.threads": 1}
 RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)
+CLOSE_BPM = 3.0
 CLIPS = 4
 """Clips of each test recording that LFA is measured on; batches whose gradients are."""
 
@@ -92,9 +93,13 @@ def _result(run: Path) -> dict[str, Any]:
     metrics = read_json(run / "metrics.json")
     control = metrics["parts"]["control"]["rows"]
     net = metrics["rows"][0]["method"]
+    with open(run / "windows.csv", newline="") as handle:
+        rows = [row for row in csv.DictReader(handle) if row["method"] == net and row["part"] == "test"]
+    errors = [abs(float(row["error_bpm"])) for row in rows]
     return {
         "mae_bpm": {row["method"]: row["mae_bpm"] for row in metrics["rows"]},
-        "n": metrics["rows"][0]["n"], "net": net,
+        "n": metrics["rows"][0]["n"], "net": net, "errors_bpm": errors,
+        "within_3_bpm": sum(error <= CLOSE_BPM for error in errors),
         "controls_found": sum(row["found"] for row in control if row["method"] == net),
     }
 
@@ -172,6 +177,7 @@ def summary(seeds: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             "losses": name, "mae_bpm": errors, "mean_bpm": float(np.mean(known)) if known else None,
             "sd_bpm": float(np.std(known, ddof=1)) if len(known) > 1 else None,
             "controls_found": [one["controls_found"] for one in results],
+            "within_3_bpm": [f"{one['within_3_bpm']}/{one['n']}" for one in results],
             "constant_bpm": [one["mae_bpm"]["constant"] for one in results],
         })
     return rows
@@ -181,13 +187,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The summary as CSV text."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["losses", "MAE [bpm]", "MAE of each seed", "constant of each seed", "controls found"])
+    writer.writerow(["losses", "MAE [bpm]", "MAE of each seed", "constant of each seed", "within 3 bpm",
+                     "controls found"])
     for row in rows:
         mean, sd = (None if row[k] is None else f"{row[k]:.2f}" for k in ("mean_bpm", "sd_bpm"))
         each = [" ".join("-" if e is None else f"{e:.2f}" for e in row[k])
                 for k in ("mae_bpm", "constant_bpm")]
-        found = " ".join(map(str, row["controls_found"]))
-        writer.writerow([row["losses"], mean if sd is None else f"{mean} +- {sd}", *each, found])
+        counts = [" ".join(map(str, row[k])) for k in ("within_3_bpm", "controls_found")]
+        writer.writerow([row["losses"], mean if sd is None else f"{mean} +- {sd}", *each, *counts])
     return text.getvalue()
 
 
