@@ -117,7 +117,7 @@ class Block(nn.Module):
 class Experts(nn.Module):
     """L experts, each with its own weights for its own region, in grouped convolutions.
 
-    Regions of one shape pass together; on a CPU that is as fast as one by one or faster at any width.
+    Regions of one shape pass together; on a CPU about as fast as one by one at the published width.
     """
 
     def __init__(self, count: int, width: int, hold: bool = False) -> None:
