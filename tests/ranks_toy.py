@@ -83,6 +83,11 @@ def work(task: str, folder: Path) -> dict[str, Any]:
     raise ValueError(task)
 
 
+def threads() -> list[str]:
+    """Names of this process's threads, those of libraries too (Linux)."""
+    return [file.read_text() for file in Path("/proc/self/task").glob("*/comm")]
+
+
 def main(task: str, folder: Path) -> None:
     """Do the task, and write what came of it under this process's number."""
     ranks.start(torch.device("cpu"))
@@ -91,6 +96,7 @@ def main(task: str, folder: Path) -> None:
     finally:
         number = ranks.rank()
         ranks.stop()
+    answer["threads"] = [name for name in threads() if "gloo" in name]
     (folder / f"{task}.{number}.json").write_text(json.dumps(answer))
 
 

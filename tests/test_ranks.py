@@ -20,14 +20,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def launch(task: str, folder: Path, processes: int) -> list[dict[str, Any]]:
-    """What each of the processes answers."""
+    """What each of the processes answers; no thread of theirs may outlive the group, to abort their end."""
     folder.mkdir(exist_ok=True)
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m",
              "tests.ranks_toy", task, str(folder)]
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=300,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"{task}.{n}.json").read_text()) for n in range(processes)]
+    answers = [json.loads((folder / f"{task}.{n}.json").read_text()) for n in range(processes)]
+    assert [answer.pop("threads") for answer in answers] == [[]] * processes
+    return answers
 
 
 @pytest.mark.parametrize("size", ["1", "2", "5"])

@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Imported after joining, its default arguments would hold the group, whose threads then outlive stop().
+import torch.distributed.nn
 from torch import Tensor, nn
 
 from utils import interrupt
@@ -59,7 +62,10 @@ def rank() -> int:
 
 
 def stop() -> None:
-    """Leave the others; nothing happens where there are none."""
+    """Leave the others, and end the threads that spoke to them; nothing happens where there are none.
+
+    A thread of the group that still let go of a tensor while Python ends would abort the process.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
