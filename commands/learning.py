@@ -9,6 +9,7 @@ import torch
 
 from commands.building import build_method, resolve_device, set_threads
 from commands.runfolder import environment
+from dataset.frames import FROM_STORE, Frames, choose, n_bytes
 from dataset.index import RecordingInfo
 from dataset.loader import ClipLoader
 from dataset.reader import StoreClips
@@ -26,7 +27,7 @@ from training.updater import Updater, resolve_amp
 from utils.allocator import keep_freed_memory
 from utils.contracts import InputSpec
 from utils.errors import UserError
-from utils.files import parse_json, write_json, write_text
+from utils.files import MIB, parse_json, write_json, write_text
 from utils.runlog import RunLog, say, warn
 from utils.seeding import seed_everything
 from utils.settings import RunConfig, Train
@@ -117,11 +118,14 @@ def train_once(
     """One pass of the loop over the training part; figures: folder of logging.epoch_figures."""
     valid = parts.select(infos.values(), "valid")
     refuse_monitor(settings.monitor, method, valid if settings.epochs else [])
+    train = parts.select(infos.values(), "train")
+    frames = kept_frames(config, method, device, [*train, *valid])
     loader = ClipLoader(
-        parts.select(infos.values(), "train"), training_spec(config, method),
+        train, training_spec(config, method),
         batch=settings.batch, seed=config.run.seed, augment=config.data.augment,
         clips_per_recording=config.data.clips_per_recording, workers=config.data.workers,
         label_share=method.label_share, part=(ranks.rank(), ranks.count()),
+        frames=frames, pin=device.type == "cuda",
     )
     tell_labels(method, loader, settings.monitor if valid else "", log)
     updater = Updater(method, settings, device, total_steps=settings.epochs * len(loader),
@@ -131,8 +135,19 @@ def train_once(
         method, updater, loader, settings=settings, device=device, checkpoints=checkpoints, log=log,
         every=config.logging.every, progress=config.logging.progress and ranks.rank() == 0,
         seed=config.run.seed, tracker=tracker,
-        validate=validation(config, method, valid, drawn) if valid else None,
+        validate=validation(config, method, valid, frames, drawn) if valid else None,
     )
+
+
+def kept_frames(
+    config: RunConfig, method: Method, device: torch.device, infos: list[RecordingInfo]
+) -> Frames:
+    """Where frames come from in this training, said where they are kept in the device's memory."""
+    frames = choose(config.data.keep, device, infos, method.input_spec, config.data.workers)
+    if frames.keep:
+        mib = n_bytes(infos, method.input_spec) // MIB
+        say(f"clips are cut on {device}, which keeps the frames of {len(infos)} recordings ({mib:,} MiB)")
+    return frames
 
 
 def refuse_monitor(monitor: str, method: Method, valid: list[RecordingInfo]) -> None:
@@ -174,16 +189,18 @@ def training_spec(config: RunConfig, method: Method) -> InputSpec:
 
 
 def validation(
-    config: RunConfig, method: Method, infos: list[RecordingInfo], figures: Path | None = None
+    config: RunConfig, method: Method, infos: list[RecordingInfo], frames: Frames = FROM_STORE,
+    figures: Path | None = None,
 ) -> Callable[[int], dict[str, float]]:
     """Loss, heart-rate error under the run's protocol, and irrelevant power ratio of the validation part.
 
     The loss is that of the tiled clips, or of clips drawn as in training where the method needs that.
-    figures: folder for a figure of the waveforms after each; None draws none.
+    frames: where those of the clips come from; figures: folder for a figure of the waveforms after each,
+    None draws none.
     """
-    recordings = [StoreClips(info, method.input_spec) for info in infos]
+    recordings = [StoreClips(info, method.input_spec, frames=frames) for info in infos]
     protocol = protocols.get(config.evaluation.protocol, config.evaluation.protocols)
-    drawn = drawn_clips(config, method, infos) if method.drawn_loss else None
+    drawn = drawn_clips(config, method, infos, frames) if method.drawn_loss else None
 
     def loss() -> float:
         if not method.drawn_loss:
@@ -206,11 +223,14 @@ def validation(
     return validate
 
 
-def drawn_clips(config: RunConfig, method: Method, infos: list[RecordingInfo]) -> ClipLoader | None:
+def drawn_clips(
+    config: RunConfig, method: Method, infos: list[RecordingInfo], frames: Frames
+) -> ClipLoader | None:
     """Validation clips as the method's plan draws them, always the same; None, said, where it cannot."""
     try:
         return ClipLoader(infos, training_spec(config, method), batch=config.train.batch,
-                          seed=config.run.seed, label_share=1.0 if method.label_share else 0.0)
+                          seed=config.run.seed, label_share=1.0 if method.label_share else 0.0,
+                          frames=frames)
     except UserError as error:
         warn(f"no validation loss: {error}")
         return None

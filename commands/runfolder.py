@@ -17,8 +17,8 @@ from utils.settings import RunConfig
 
 # A run may be continued although these changed: they do not touch its results.
 FREE_TO_CHANGE = {
-    "run.output", "run.device", "run.verify", "run.save_model", "data.store", "data.workers",
-    "preprocessing.enabled", "preprocessing.workers", "preprocessing.timeout_s",
+    "run.output", "run.device", "run.verify", "run.save_model", "data.store", "data.workers", "data.keep",
+    "preprocessing.enabled", "preprocessing.workers", "preprocessing.cluster", "preprocessing.timeout_s",
     "preprocessing.allow_failed", "preprocessing.verify", "train.epochs", "train.checkpoint_steps",
     "logging",
 }

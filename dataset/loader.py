@@ -9,18 +9,18 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dataset import episodes, samplers  # noqa: F401
+from dataset.frames import FROM_STORE, Frames
 from dataset.index import RecordingInfo
 from dataset.labels import without_label
 from dataset.reader import Clip, StoreClips, collate
 from dataset.samplers import Batches, Sample
 from dataset.shares import subject_name
 from dataset.targets import DIFFERENCES
-from dataset.transforms import DOUBLE, UNCHANGED, Change, draw_change, single_thread, span_at_speed
+from dataset.transforms import UNCHANGED, Change, draw_change, single_thread, span_at_speed
 from utils import interrupt
 from utils.contracts import ClipBatch, InputSpec
 from utils.errors import UserError
@@ -38,16 +38,15 @@ class _Maker(Dataset[ClipBatch | UserError]):
     def __init__(
         self, infos: Sequence[RecordingInfo], spec: InputSpec, batch: int, seed: int,
         augment: Augment, clips_per_recording: int | None, unlabelled: frozenset[str],
-        part: tuple[int, int],
+        part: tuple[int, int], frames: Frames,
     ) -> None:
-        self.part = part
+        self.part, self.source_of_frames = part, frames
         self.unlabelled = unlabelled
         self.infos, self.spec, self.batch, self.seed = list(infos), spec, batch, seed
         self.augment, self.clips_per_recording = augment, clips_per_recording
         self.frames = spec.train_frames or spec.frames
         self._plan: tuple[int, Batches] | None = None
         self._sources: OrderedDict[int, StoreClips] = OrderedDict()
-        self._buffer: np.ndarray | None = None
 
     def plan(self, epoch: int) -> Batches:
         """The samples of every batch of the epoch; the last epoch asked for is kept."""
@@ -108,7 +107,7 @@ class _Maker(Dataset[ClipBatch | UserError]):
         if self.spec.qualities:
             rng = sample_rng(self.seed, epoch, sample.index, _COPY_STREAM)
             copy = int(rng.integers(len(self.spec.qualities)))
-        clip = source.clip(start, self.frames, change, self._read_buffer(source.info.size), copy)
+        clip = source.clip(start, self.frames, change, copy)
         return _blinded(clip) if hidden else clip
 
     @property
@@ -123,20 +122,12 @@ class _Maker(Dataset[ClipBatch | UserError]):
 
     def _source(self, recording: int) -> StoreClips:
         if recording not in self._sources:
-            self._sources[recording] = StoreClips(self.infos[recording], self.spec)
+            self._sources[recording] = StoreClips(self.infos[recording], self.spec,
+                                                   frames=self.source_of_frames)
             if len(self._sources) > _KEPT_RECORDINGS:
                 self._sources.popitem(last=False)
         self._sources.move_to_end(recording)
         return self._sources[recording]
-
-    def _read_buffer(self, size: int) -> np.ndarray:
-        """Memory for the frames of one clip, the same for clip after clip."""
-        augment = self.augment
-        fastest = max(1.0, augment.speed_high * (augment.speed > 0), DOUBLE * (augment.tempo > 0))
-        longest = span_at_speed(self.frames + self._ahead, fastest)
-        if self._buffer is None or self._buffer.shape[1] != size:
-            self._buffer = np.empty((longest, size, size, 3), np.uint8)
-        return self._buffer
 
 
 def _start(
@@ -181,14 +172,17 @@ class ClipLoader:
     def __init__(
         self, infos: Sequence[RecordingInfo], spec: InputSpec, *, batch: int, seed: int,
         augment: Augment | None = None, clips_per_recording: int | None = None, workers: int = 0,
-        label_share: float = 1.0, part: tuple[int, int] = (0, 1),
+        label_share: float = 1.0, part: tuple[int, int] = (0, 1), frames: Frames = FROM_STORE,
+        pin: bool = False,
     ) -> None:
         """batch: clips in a batch; clips_per_recording: per epoch, None: length over clip length.
 
         workers: processes that prepare batches ahead, 0: this one does. label_share: of the recordings'
         labels, the method may see; what the others' would tell is NaN, see `labels.without_label`.
         part: (number, count) of the processes that share each batch out; the batches as wholes do not
-        depend on it. UserError when there is no recording or when one is shorter than a clip.
+        depend on it. frames: where frames come from; where they are kept, workers have nothing to do and
+        are not started. pin: workers' batches come in page-locked memory, for a GPU. UserError when
+        there is no recording or when one is shorter than a clip.
         """
         _require_length(infos, spec.train_frames or spec.frames)
         augment = augment or Augment()
@@ -197,9 +191,9 @@ class ClipLoader:
                             "read (all of); set it to 0, data.augment.speed needs no labels")
         self.unlabelled = without_label(infos, label_share, seed)
         self._maker = _Maker(infos, spec, batch, seed, augment, clips_per_recording, self.unlabelled,
-                             part)
+                             part, frames)
         self._n_steps = len(self._maker.plan(0))
-        self._workers, self._seed = workers, seed
+        self._workers, self._seed, self._pin = 0 if frames.keep else workers, seed, pin
         self._steps = _Steps()
         self._loader: DataLoader[ClipBatch | UserError] | None = None
 
@@ -240,7 +234,8 @@ class ClipLoader:
         return DataLoader(
             self._maker, batch_size=None, sampler=self._steps, num_workers=self._workers,
             collate_fn=_unchanged, worker_init_fn=_leave_signals_to_parent, persistent_workers=True,
-            multiprocessing_context="spawn", generator=torch.Generator().manual_seed(self._seed),
+            multiprocessing_context="spawn", pin_memory=self._pin,
+            generator=torch.Generator().manual_seed(self._seed),
         )
 
 

@@ -40,10 +40,10 @@ def region_means(video: Tensor, boxes: NDArray[np.float64], cells: int) -> Tenso
     box that moves by less than a pixel moves the means smoothly.
     """
     _, height, width, channels = video.shape
-    place = torch.from_numpy(boxes)
+    place = torch.from_numpy(boxes).to(video.device, non_blocking=True)
     rows = _shares(place[:, 1], place[:, 3], height, cells)
     columns = _shares(place[:, 0], place[:, 2], width, cells)
-    made = torch.empty(len(video), cells, cells, channels)
+    made = torch.empty(len(video), cells, cells, channels, device=video.device)
     for start in range(0, len(video), _BLOCK_FRAMES):
         some = slice(start, start + _BLOCK_FRAMES)
         lines = torch.matmul(rows[some], video[some].float().flatten(2)).unflatten(2, (width, channels))
@@ -53,9 +53,9 @@ def region_means(video: Tensor, boxes: NDArray[np.float64], cells: int) -> Tenso
 
 def _shares(first: Tensor, last: Tensor, n: int, cells: int) -> Tensor:
     """Weight of each of n pixels in each cell between `first` and `last` (T,), shares of 1: (T, cells, n)."""
-    edges = torch.arange(cells + 1, dtype=torch.float64) / cells
+    edges = torch.arange(cells + 1, dtype=torch.float64, device=first.device) / cells
     limits = (first[:, None] + (last - first)[:, None] * edges) * n
-    pixel = torch.arange(n, dtype=torch.float64)
+    pixel = torch.arange(n, dtype=torch.float64, device=first.device)
     upper = torch.minimum(limits[:, 1:, None], pixel + 1)
     lower = torch.maximum(limits[:, :-1, None], pixel)
     covered = (upper - lower).clamp_min(0)
@@ -64,4 +64,5 @@ def _shares(first: Tensor, last: Tensor, n: int, cells: int) -> Tensor:
 
 def to_yuv(colours: Tensor) -> Tensor:
     """RGB to YUV: (..., 3) to (..., 3)."""
-    return colours @ torch.tensor(_YUV, dtype=colours.dtype, device=colours.device).T
+    matrix = torch.tensor(_YUV, dtype=colours.dtype).to(colours.device, non_blocking=True)
+    return colours @ matrix.T

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dataset import contour, statistics
+from dataset.frames import FROM_STORE, Frames
 from dataset.index import RecordingInfo, recording_key
 from dataset.maps import face_boxes, region_means
 from dataset.rates import spectral_rate_bpm
@@ -58,9 +59,15 @@ class StoreClips:
     device_rate and respiration give what the set's meters recorded over time.
     """
 
-    def __init__(self, info: RecordingInfo, spec: InputSpec, stored: StoredRecording | None = None) -> None:
-        """Reads the small arrays; frames are read when clips are asked for. stored: the one at info.path."""
-        self.info, self.spec = info, spec
+    def __init__(
+        self, info: RecordingInfo, spec: InputSpec, stored: StoredRecording | None = None,
+        frames: Frames = FROM_STORE,
+    ) -> None:
+        """Reads the small arrays; frames are read when clips are asked for.
+
+        stored: the one at info.path; frames: where its frames come from, and the device of the videos.
+        """
+        self.info, self.spec, self._source = info, spec, frames
         self.key, self.dataset, self.recording = info.key, info.dataset, info.recording
         self.subject, self.conditions = info.subject, info.conditions
         self.n_frames, self.fps = info.n_frames, info.fps
@@ -137,14 +144,12 @@ class StoreClips:
             yield batch
 
     def clip(
-        self, start: int, frames: int, change: Change = UNCHANGED, buffer: np.ndarray | None = None,
-        copy: int | None = None,
+        self, start: int, frames: int, change: Change = UNCHANGED, copy: int | None = None
     ) -> Clip:
         """The clip of `frames` frames whose first is `start`; past the end the last frame is repeated.
 
-        buffer: uint8 (n, H, W, 3), reused for reading where it is long enough. copy: which of
-        spec.qualities it brings; None: they take turns along the recording. UserError when an array of
-        spec.extras is not stored.
+        copy: which of spec.qualities it brings; None: they take turns along the recording. UserError when
+        an array of spec.extras is not stored.
         """
         spec, speed = self.spec, change.speed
         wanted = frames + max(RELATIVE.get(spec.video, 0), DIFFERENCES.get(spec.target, 0))
@@ -154,8 +159,8 @@ class StoreClips:
         def in_time(values: Tensor) -> Tensor:
             return _extended(resample_time(values, speed, there), frames)
 
-        def picture(name: str, buffer: np.ndarray | None) -> Tensor:
-            resized = in_time(self._at_size(self._frames(start, stop, buffer, name), start, stop))
+        def picture(name: str) -> Tensor:
+            resized = in_time(self._at_size(self._frames(self._source, start, stop, name), start, stop))
             turned = resized.flip(2) if change.flip else resized
             return erased(video_form(turned, spec.video, frames, self._statistics()), change.erased)
 
@@ -163,11 +168,11 @@ class StoreClips:
         extras = {name: self._extra(name, start, stop, change, in_time)[:frames] for name in spec.extras}
         if spec.qualities:
             index = start // frames % len(spec.qualities) if copy is None else copy
-            degraded = picture(_quality_name(spec.qualities[index], "frames"), None)
+            degraded = picture(_quality_name(spec.qualities[index], "frames"))
             extras |= {"degraded": degraded.permute(3, 0, 1, 2), "level": torch.tensor(index + 1)}
         pulse = target_form(label, spec.target, frames, self._label_statistics)
         return Clip(
-            video=picture(self._frames_name, buffer), pulse=pulse, start=start, extras=extras,
+            video=picture(self._frames_name), pulse=pulse, start=start, extras=extras,
             has_label=self.info.has_label and bool(pulse.isfinite().all()),
             hr_bpm=self.rate_bpm(start, stop, speed),
         )
@@ -187,10 +192,8 @@ class StoreClips:
                 "preprocess again"
             )
 
-    def _frames(self, start: int, stop: int, buffer: np.ndarray | None, name: str) -> Tensor:
-        fits = buffer is not None and len(buffer) >= stop - start and buffer.shape[1] == self.info.size
-        out = buffer[: stop - start] if fits and buffer is not None else None
-        return torch.from_numpy(self._stored.read_frames(start, stop, out=out, name=name))
+    def _frames(self, source: Frames, start: int, stop: int, name: str) -> Tensor:
+        return source.read(self._stored, name, start, stop, self.info.size)
 
     def _floats(self, name: str, kind: torch.dtype) -> Tensor:
         """A stored array of length T; NaN where it is not stored."""
@@ -264,9 +267,8 @@ class StoreClips:
 
     def _blocks(self) -> Iterator[Tensor]:
         step = STATISTICS_BLOCK_FRAMES
-        buffer = np.empty((step, self.info.size, self.info.size, 3), np.uint8)
         for start in range(0, self.n_frames, step):
-            yield self._frames(start, min(start + step, self.n_frames), buffer, self._frames_name)
+            yield self._frames(FROM_STORE, start, min(start + step, self.n_frames), self._frames_name)
 
 
 def _quality_name(quality: str | None, name: str) -> str:
@@ -281,9 +283,9 @@ def _extended(values: Tensor, n: int) -> Tensor:
 
 
 def collate(clips: Sequence[Clip], sources: Sequence[StoreClips]) -> ClipBatch:
-    """Clips of one shape as a ClipBatch; sources: the recording each one comes from."""
+    """Clips of one shape as a ClipBatch, its video where theirs are; sources: their recordings."""
     n_frames, size, _, channels = clips[0].video.shape
-    video = torch.empty(len(clips), channels, n_frames, size, size)
+    video = torch.empty(len(clips), channels, n_frames, size, size, device=clips[0].video.device)
     for target, clip in zip(video, clips, strict=True):
         target.copy_(clip.video.permute(3, 0, 1, 2))
     return ClipBatch(

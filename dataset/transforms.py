@@ -64,6 +64,18 @@ def _axis_weights(n_in: int, n_out: int) -> tuple[Tensor, int]:
     return _area_weights(n_in // blocks, n_out // blocks).float(), blocks
 
 
+@functools.lru_cache(maxsize=64)
+def _resize_weights(
+    shape: tuple[int, int, int], size: int, device: torch.device
+) -> tuple[Tensor, int, Tensor, int]:
+    """Weights on the device for rows, and for columns with their channels side by side; blocks of each."""
+    height, width, channels = shape
+    rows, row_blocks = _axis_weights(height, size)
+    columns, column_blocks = _axis_weights(width, size)
+    mix = torch.kron(columns, torch.eye(channels)).T.contiguous()
+    return rows.to(device), row_blocks, mix.to(device), column_blocks
+
+
 def area_resize(video: Tensor, size: int) -> Tensor:
     """Frames at size x size: uint8 (T, H, W, 3) to float32 (T, size, size, 3), values 0..255.
 
@@ -73,10 +85,7 @@ def area_resize(video: Tensor, size: int) -> Tensor:
     n, height, width, channels = video.shape
     if (height, width) == (size, size):
         return video.float()
-    rows, row_blocks = _axis_weights(height, size)
-    columns, column_blocks = _axis_weights(width, size)
-    rows = rows.to(video.device)
-    mix = torch.kron(columns.to(video.device), torch.eye(channels, device=video.device)).T.contiguous()
+    rows, row_blocks, mix, column_blocks = _resize_weights((height, width, channels), size, video.device)
     made = torch.empty(n, size, size, channels, device=video.device)
     for start in range(0, n, _BLOCK_FRAMES):
         block = video[start : start + _BLOCK_FRAMES].float()
@@ -254,10 +263,9 @@ def resample_time(values: Tensor, speed: float, n: int) -> Tensor:
     """Linear interpolation at the positions 0, speed, 2 speed, ...: (m, ...) to (n, ...)."""
     if speed == 1.0:
         return values[:n]
-    position = torch.arange(n, dtype=torch.float64) * speed
+    position = torch.arange(n, dtype=torch.float64, device=values.device) * speed
     before = position.floor().long().clamp_max(len(values) - 1)
     share = position - before
     after = torch.where(share > 0, before + 1, before).clamp_max(len(values) - 1)
-    share = share.to(values.device, values.dtype).view(-1, *[1] * (values.dim() - 1))
-    first, second = (values[index.to(values.device)] for index in (before, after))
-    return first.lerp_(second, share)
+    share = share.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
+    return values[before].lerp_(values[after], share)

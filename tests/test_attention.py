@@ -25,7 +25,7 @@ from nets.methods.supervised import Supervised
 from preprocessing.facial_regions import NAMES, facial_regions
 from preprocessing.regions import HOLES, OVAL
 from tests.fakes import clip_batch
-from tests.test_dataset import make_store
+from tests.stores import make_store
 from training.tracking import NullTracker
 from utils.contracts import InputSpec
 from utils.files import read_json

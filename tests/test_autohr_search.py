@@ -33,7 +33,7 @@ from nets.autohr_supernet import MixedOperations
 from nets.layers.genotype import OPERATIONS, kernel_of, load_genotype
 from nets.layers.tdc import temporal_difference_conv
 from tests.fakes import FakeUpdater, clip_batch, make_adam
-from tests.test_dataset import FPS, all_same, make_store
+from tests.stores import FPS, all_same, make_store
 from tests.test_training import assert_same_bits
 from tests.training_toys import StopAfter, settings, train
 from training.checkpoint import read_checkpoint

@@ -31,7 +31,7 @@ from nets import methods
 from nets.methods.base import upright
 from preprocessing.synthetic.subjects import make_subjects
 from tests.fakes import FPS, FakeClips, FakeUpdater, clip_batch, make_adam, pulse_wave
-from tests.test_dataset import make_store, same
+from tests.stores import make_store, same
 from tests.test_training import assert_same_bits
 from tests.training_toys import StopAfter, settings, train
 from training.checkpoint import read_checkpoint

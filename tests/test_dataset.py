@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import math
 from multiprocessing.reduction import ForkingPickler
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,74 +11,24 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataset import reader, samplers, statistics, targets, transforms
+from dataset import reader, statistics, targets, transforms
 from dataset.index import load_failed, load_infos, mean_rate_bpm
 from dataset.loader import ClipLoader
 from dataset.reader import StoreClips
 from dataset.transforms import Change, area_resize, draw_change
 from preprocessing.store import Manifest, RecordingWriter, StoredRecording
+from tests.stores import FPS, make_store, manifest_line, same
 from utils.contracts import InputSpec
 from utils.errors import UserError
 from utils.seeding import sample_rng
 from utils.settings import Augment
 
 QUICK = settings(database=None, deadline=None, max_examples=60)
-FPS = 30.0
-
-
-def write_recording(path, n, size=16, rate_bpm=72.0, seed=0, label=True, hr=None, **arrays):
-    """One stored recording: a patch whose brightness beats at `rate_bpm`, with noise."""
-    rng = np.random.default_rng(seed)
-    time_s = np.arange(n) / FPS + 0.004 * rng.random(n)
-    pulse = np.sin(2 * np.pi * rate_bpm / 60 * time_s) if label else np.full(n, np.nan)
-    frames = 120 - 8 * np.nan_to_num(pulse)[:, None, None, None] + rng.normal(0, 20, (n, size, size, 3))
-    content = {"frame_time_s": time_s, "pulse": pulse.astype(np.float32),
-               "roi_rgb": frames.mean((1, 2))[:, None].astype(np.float32), **arrays}
-    if hr is not None:
-        content |= {"hr_bpm": np.asarray(hr, np.float32), "hr_time_s": np.arange(len(hr), dtype=np.float64)}
-    with RecordingWriter(path, size) as writer:
-        writer.append("frames", frames.clip(0, 255).astype(np.uint8))
-        writer.append("skin", rng.integers(0, 2, (n, 64, 64), dtype=np.uint8))
-        told = {"fps": FPS, "region_names": ["face"], "dataset": path.parent.name, "subject": path.stem,
-                "recording": path.stem, "condition.motion": "still"}
-        return writer.finish(content, told)
-
-
-def manifest_line(dataset, subject, recording, n, sha256="", size=16, n_bytes=0, has_label=True):
-    return {"status": "done", "subject": subject, "dataset": dataset, "conditions": {"motion": "still"},
-            "n_frames": n, "fps": FPS, "duration_s": n / FPS, "size": size, "label_kind": "ppg",
-            "has_label": has_label, "hr_mean_bpm": 72.0 if has_label else None, "face_found_share": 1.0,
-            "warnings": [], "file": f"{recording}.h5", "bytes": n_bytes, "sha256": sha256, "settings": {},
-            "settings_hash": "", "identity": {}, "schema": 1}
-
-
-def make_store(root, lengths, dataset="made", **options):
-    """A store of one dataset with recordings r1, r2, ... of the given lengths."""
-    folder = Path(root) / dataset
-    folder.mkdir(parents=True)
-    manifest = Manifest(folder / "manifest.json")
-    for i, n in enumerate(lengths, 1):
-        n_bytes, sha256 = write_recording(folder / f"r{i}.h5", n, seed=i, **options)
-        told = {"size": options.get("size", 16), "has_label": options.get("label", True)}
-        told["n_bytes"] = n_bytes
-        manifest.entries[f"r{i}"] = manifest_line(dataset, f"p{i}", f"r{i}", n, sha256, **told)
-    manifest.write()
-    return load_infos(root, [dataset])
-
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """Six recordings of different lengths, 20 px."""
     return make_store(tmp_path_factory.mktemp("store"), [70, 45, 100, 64, 33, 90], size=20)
-
-
-def same(first, second):
-    """Whether two batches are equal bit for bit, NaN equal to NaN."""
-    if (first.start, first.recording) != (second.start, second.recording):
-        return False
-    names = ("video", "pulse", "has_label", "fps", "hr_bpm")
-    pairs = [(getattr(first, name).float(), getattr(second, name).float()) for name in names]
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def area_reference(video, size):
@@ -539,190 +488,3 @@ def test_statistics_of_several_writers_are_merged(tmp_path):
     second.put("b", 36, figures)
     assert statistics.StatisticsFile(path).get("a", 36) == figures
     assert statistics.StatisticsFile(path).get("b", 36) == figures
-
-
-# Plans
-
-
-LENGTHS = st.lists(st.integers(20, 400), min_size=2, max_size=12)
-SHARES = st.one_of(st.none(), st.integers(1, 5))
-
-
-@QUICK
-@given(LENGTHS, st.integers(1, 9), SHARES, st.integers(0, 99), st.integers(0, 9))
-def test_plan_of_clips(lengths, batch, per_recording, seed, epoch):
-    """Every recording is visited its share of times, at starts that fit; full batches but the last."""
-    made = samplers.get("clips")(lengths, 20, batch, per_recording, seed, epoch)
-    flat = [sample for part in made for sample in part]
-    counts = np.bincount([s.recording for s in flat], minlength=len(lengths)).tolist()
-    assert counts == [per_recording or n // 20 for n in lengths]
-    assert all(0 <= s.start <= lengths[s.recording] - 20 for s in flat)
-    assert [s.index for s in flat] == list(range(len(flat)))
-    assert all(len(part) == batch for part in made[:-1]) and 1 <= len(made[-1]) <= batch
-
-
-@QUICK
-@given(LENGTHS, st.integers(2, 9), SHARES, st.integers(0, 99), st.integers(0, 9))
-def test_plan_of_distinct_clips(lengths, batch, per_recording, seed, epoch):
-    """No recording meets itself, all batches are full, and nobody gets less than its share."""
-    made = samplers.get("distinct")(lengths, 20, batch, per_recording, seed, epoch)
-    width = min(batch, len(lengths))
-    assert all(len({s.recording for s in part}) == len(part) == width for part in made)
-    counts = np.bincount([s.recording for part in made for s in part], minlength=len(lengths))
-    share = np.array([per_recording or n // 20 for n in lengths])
-    assert (counts >= share).all() and len(made) == max(math.ceil(share.sum() / width), share.max())
-    assert all(0 <= s.start <= lengths[s.recording] - 20 for part in made for s in part)
-
-
-@QUICK
-@given(LENGTHS, st.integers(1, 9), SHARES)
-def test_plan_without_chance(lengths, batch, per_recording):
-    """In order: recording after recording, from its first clip to the last that fits, always the same."""
-    made = samplers.get("in_order")(lengths, 20, batch, per_recording, 0, 0)
-    assert made == samplers.get("in_order")(lengths, 20, batch, per_recording, 5, 7)
-    flat = [sample for part in made for sample in part]
-    places = [(s.recording, s.start) for s in flat]
-    assert places == sorted(places) and [s.index for s in flat] == list(range(len(flat)))
-    counts = np.bincount([s.recording for s in flat], minlength=len(lengths)).tolist()
-    assert counts == [per_recording or n // 20 for n in lengths]
-    for recording, length in enumerate(lengths):
-        starts = [s.start for s in flat if s.recording == recording]
-        assert starts[0] == 0 and (len(starts) == 1 or starts[-1] == length - 20)
-
-
-@pytest.mark.parametrize("name", sorted(set(samplers.PLANS) - {"in_order"}))
-def test_plans_are_functions_of_seed_and_epoch(name):
-    """The same seed and epoch give the same plan, others another one; all epochs have one length."""
-    def draw(seed, epoch):
-        return samplers.get(name)([100, 230, 60, 400], 20, 3, None, seed, epoch, list("abcd"))
-
-    assert draw(1, 2) == draw(1, 2)
-    assert draw(1, 2) != draw(1, 3) and draw(1, 2) != draw(2, 2)
-    assert all(len({len(draw(seed, epoch)) for epoch in range(4)}) == 1 for seed in range(4))
-
-
-def test_distinct_needs_two_recordings():
-    """Contrasting one recording with itself is refused."""
-    with pytest.raises(UserError, match="at least 2 of them"):
-        samplers.get("distinct")([100], 20, 4, None, 0, 0)
-
-
-def test_unknown_plan_is_refused():
-    """An unknown plan is refused with the close name."""
-    with pytest.raises(UserError, match="did you mean \"clips\""):
-        samplers.get("clip")
-
-
-def test_long_lists_are_planned_quickly():
-    """Ten thousand recordings are planned at once, not recording by recording against all others."""
-    made = samplers.get("distinct")([900] * 10_000, 128, 4, None, 0, 0)
-    assert len(made) == 17_500
-
-
-# The loader
-
-
-SPEC = InputSpec(frames=24, size=12)
-AUGMENT = Augment(flip=0.5, speed=0.7)
-
-
-def batches(infos, epoch=1, first_step=0, workers=0, **options):
-    made = ClipLoader(infos, SPEC, batch=4, seed=7, augment=AUGMENT, workers=workers, **options)
-    return list(made.epoch(epoch, first_step))
-
-
-def all_same(first, second):
-    return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
-
-
-def test_batches_have_the_contracts_shapes(store):
-    """Video (B, C, T, H, W), pulse (B, T) and one flag, rate and frame rate a clip."""
-    made = ClipLoader(store, SPEC, batch=4, seed=0)
-    batch = next(iter(made.epoch(0)))
-    assert batch.video.shape == (4, 3, 24, 12, 12) and batch.video.dtype == torch.float32
-    assert batch.video.is_contiguous() and batch.pulse.shape == (4, 24)
-    assert batch.fps.tolist() == [FPS] * 4 and batch.has_label.all() and batch.hr_bpm.shape == (4,)
-    assert len(made) == len(list(made.epoch(3))) == 4
-
-
-def test_entering_an_epoch_late_gives_its_tail(store):
-    """The batches from a step on are those of the whole epoch, whatever was read before."""
-    assert all_same(batches(store, first_step=2), batches(store)[2:])
-
-
-def test_batches_repeat_and_epochs_differ(store):
-    """The same epoch twice is the same bits; another epoch is not."""
-    assert all_same(batches(store), batches(store))
-    assert not all_same(batches(store), batches(store, epoch=2))
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_do_not_change_batches(store, workers):
-    """Spawned workers deliver the bits this process delivers, epoch after epoch, entered anywhere."""
-    made = ClipLoader(store, SPEC, batch=4, seed=7, augment=AUGMENT, workers=workers)
-    state = torch.get_rng_state()
-    assert all_same(list(made.epoch(1)), batches(store))
-    next(iter(made.epoch(2)))
-    assert all_same(list(made.epoch(1, 1)), batches(store)[1:])
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_threads_do_not_change_batches(store):
-    """One thread or four: the same bits, and the number of threads is left as it was."""
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        first = batches(store)
-        torch.set_num_threads(4)
-        assert all_same(first, batches(store)) and torch.get_num_threads() == 4
-    finally:
-        torch.set_num_threads(before)
-
-
-def test_an_error_in_a_worker_keeps_its_words(tmp_path):
-    """A file that disappeared is named by the worker's error as it is without workers."""
-    infos = make_store(tmp_path, [50, 50])
-    for info in infos:
-        info.path.unlink()
-    for workers in (0, 1):
-        with pytest.raises(UserError, match=r"^\S+r[12].h5: No such file or directory$"):
-            list(ClipLoader(infos, SPEC, batch=2, seed=0, workers=workers).epoch(0))
-
-
-def test_starts_reach_both_ends(store):
-    """Random clips start anywhere from the first frame to the last that fits, at any speed."""
-    info = [i for i in store if i.n_frames == 33]
-    for augment in (Augment(), Augment(speed=1.0, speed_low=0.9, speed_high=1.1)):
-        made = ClipLoader(info, SPEC, batch=50, seed=0, augment=augment, clips_per_recording=100)
-        starts = {start for batch in made.epoch(0) for start in batch.start}
-        assert {0, 8} <= starts and max(starts) <= 11
-
-
-def test_training_clip_length_may_differ(store):
-    """train_frames sets the length of training clips, frames that of prediction."""
-    spec = InputSpec(frames=30, train_frames=16, size=12)
-    assert next(iter(ClipLoader(store, spec, batch=2, seed=0).epoch(0))).video.shape[2] == 16
-    assert next(StoreClips(store[0], spec).batches(1)).video.shape[2] == 30
-
-
-def test_short_recordings_are_refused_for_training(store):
-    """Recordings shorter than a clip are named with their lengths and the remedy."""
-    named = r"made.r2 \(45 frames\), made.r5 \(33 frames\); lower net.input.frames"
-    with pytest.raises(UserError, match=named):
-        ClipLoader(store, InputSpec(frames=60, size=12), batch=2, seed=0)
-    with pytest.raises(UserError, match="no recording to train on"):
-        ClipLoader([], SPEC, batch=2, seed=0)
-
-
-def test_read_buffer_is_long_enough_for_every_speed(store, monkeypatch):
-    """With speed on, clips are read into the reused buffer, never into fresh memory."""
-    fresh_reads = []
-    plain = StoredRecording.read_frames
-
-    def watch(self, start, stop, out=None, name="frames"):
-        fresh_reads.extend([stop - start] if out is None else [])
-        return plain(self, start, stop, out, name)
-
-    monkeypatch.setattr(StoredRecording, "read_frames", watch)
-    made = ClipLoader(store, SPEC, batch=4, seed=0, augment=Augment(speed=1.0, speed_high=3.0))
-    assert len(list(made.epoch(0))) == 4 and fresh_reads == []

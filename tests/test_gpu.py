@@ -8,11 +8,15 @@ import pytest
 import torch
 
 import nets
+from dataset.frames import Frames
+from dataset.loader import ClipLoader
 from nets import methods
 from tests.fakes import FakeClips, clip_batch, pulse_wave
+from tests.stores import make_store
 from training.updater import Updater
+from utils.contracts import InputSpec
 from utils.seeding import seed_everything
-from utils.settings import Train
+from utils.settings import Augment, Train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 LEARNT = nets.names(task="pulse")
@@ -65,3 +69,16 @@ def test_checkpoints_of_a_gpu_load_on_a_cpu(tmp_path: Path) -> None:
 
     torch.save(nets.build("physnet").to("cuda").state_dict(), tmp_path / "w.pt")
     load_weights(nets.build("physnet"), tmp_path / "w.pt")
+
+
+def test_kept_clips_are_those_read_from_the_store(tmp_path: Path) -> None:
+    """Batches of frames that the GPU keeps are those of frames it gets from the store, and a CPU's nearly."""
+    infos = make_store(tmp_path, [64, 50], size=20)
+    spec, options = InputSpec(frames=24, size=12), {"batch": 2, "seed": 3, "augment": Augment(speed=0.5)}
+    kept, read, cpu = (
+        list(ClipLoader(infos, spec, frames=frames, **options).epoch(0))
+        for frames in (Frames("cuda", keep=True), Frames("cuda"), Frames())
+    )
+    for one, other, plain in zip(kept, read, cpu, strict=True):
+        assert one.video.is_cuda and torch.equal(one.video, other.video)
+        torch.testing.assert_close(one.video.cpu(), plain.video, atol=1e-4, rtol=1e-4)

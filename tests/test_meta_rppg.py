@@ -32,7 +32,7 @@ from nets.methods.adaptation import Point
 from nets.summary import model_summary
 from preprocessing.regions import OVAL
 from tests.fakes import FPS, FakeClips, FakeUpdater, clip_batch, make_adam, pulse_wave
-from tests.test_dataset import make_store
+from tests.stores import make_store
 from tests.training_toys import Batches, settings, train
 from training.updater import Updater
 from utils.contracts import ClipBatch, InputSpec

@@ -101,10 +101,20 @@ class ClipBatch:
 
     def to(self, device: torch.device | str) -> ClipBatch:
         """The same batch on another device."""
-        moved: dict[str, Any] = {"extras": {k: v.to(device) for k, v in self.extras.items()}}
+        # from a GPU, what is copied without waiting could be read before it is there
+        free = torch.device(device).type != "cpu"
+        return self._each(lambda tensor: tensor.to(device, non_blocking=free))
+
+    def pin_memory(self) -> ClipBatch:
+        """The same batch in page-locked memory, from which a GPU copies while the program goes on."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
+        """A copy with every tensor changed."""
+        made: dict[str, Any] = {"extras": {k: change(v) for k, v in self.extras.items()}}
         for field in ("video", "pulse", "has_label", "fps", "hr_bpm"):
-            moved[field] = getattr(self, field).to(device, non_blocking=True)
-        return dataclasses.replace(self, **moved)
+            made[field] = change(getattr(self, field))
+        return dataclasses.replace(self, **made)
 
     def select(self, index: list[int]) -> ClipBatch:
         """The clips at these places."""

@@ -63,6 +63,10 @@ class Data(Section):
     )
     augment: Augment = Field(Augment(), description="Augmentation of training clips.")
     workers: int = Field(0, ge=0, le=64, description="Processes that prepare clips; 0: none.")
+    keep: Literal["auto", "device", "store"] = Field(
+        "auto", description="Frames of training and validation clips: kept in the device's memory, or read "
+        "from the store each time; auto: kept on a GPU with twice the room, else read."
+    )
 
 
 class Preprocessing(Section):
@@ -70,9 +74,8 @@ class Preprocessing(Section):
 
     enabled: bool = Field(True, description="Make what is missing; false: only reuse the store.")
     face_finder: str = Field(
-        "mediapipe_mesh",
-        description="mediapipe_mesh, mediapipe_detection, mediapipe_tasks, haar or none "
-        "(the source is the crop).",
+        "mediapipe_mesh", description="mediapipe_mesh, mediapipe_detection, mediapipe_tasks, haar or none "
+        "(the source is the crop)."
     )
     face_model: str | None = Field(
         None, description="Model file of the face finder that needs one (mediapipe_tasks)."
@@ -97,6 +100,10 @@ class Preprocessing(Section):
         "mpeg4_500."
     )
     workers: int | None = Field(None, ge=1, le=256, description="Processes; null: one a core.")
+    cluster: str | None = Field(
+        None, pattern=r"^(tcp|tls)://[^\s/]+:\d+$", description="Address of a Dask scheduler, as "
+        "tcp://host:8786, whose workers do it; null: processes of this machine."
+    )
     timeout_s: float = Field(
         120.0, gt=0, description="A worker that shows no progress for so long is stopped and named."
     )
