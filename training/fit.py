@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from training import ranks
+from training.ahead import Ahead
 from training.checkpoint import Checkpoints
 from training.faults import NonFinite, memory_advice, name_clips
 from training.means import Curve, Means, plain
@@ -131,10 +132,13 @@ class _Loop:
         number, start = self.at.epoch + 1, time.perf_counter()
         bar = Progress(len(self.batches), f"epoch {number}/{self.settings.epochs}", self.progress)
         self.method.train()
+        drawn = self.batches.epoch(self.at.epoch, self.at.step)
+        ahead = Ahead(drawn, self.device, self.settings.channels_last)
+        self.updater.meanwhile = ahead.fetch
         try:
             with contextlib.closing(bar):
                 bar.step(self.at.step)
-                for batch in self.batches.epoch(self.at.epoch, self.at.step):
+                for batch in ahead:
                     self._batch(batch, bar)
         except Interrupted:
             self._save(self._state())
@@ -168,10 +172,9 @@ class _Loop:
         self.updater.start_batch(batch.share)
         try:
             with memory_advice(self._place(), len(batch), tuple(batch.video.shape[1:])):
-                moved = self._moved(batch)
+                step: Callable[..., dict[str, Tensor]] = self.method.train_step  # type: ignore[assignment]
                 with self.updater.autocast():
-                    step: Callable[..., dict[str, Tensor]] = self.method.train_step  # type: ignore[assignment]
-                    terms = step(moved, self.updater)
+                    terms = step(batch, self.updater)
             ranks.mean_buffers(self.method, batch.share)
             return ranks.mean_terms(terms, batch.share)
         except NonFinite as error:
@@ -180,13 +183,6 @@ class _Loop:
                     buffer.copy_(before[name])
             self._not_finite(error, batch)
             return None
-
-    def _moved(self, batch: ClipBatch) -> ClipBatch:
-        moved = batch.to(self.device)
-        if self.settings.channels_last and moved.video.dim() == 5:
-            video = moved.video.contiguous(memory_format=torch.channels_last_3d)
-            moved = dataclasses.replace(moved, video=video)
-        return moved
 
     def _not_finite(self, error: NonFinite, batch: ClipBatch) -> None:
         """Count a batch that was not finite, or stop; both name its recordings."""

@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import LBFGS, Optimizer
 
 from training import ranks
+from training.ahead import settled
 from training.faults import NonFinite
 from training.optim import make_optimizer, make_scheduler
 from training.precision import LossScale, place, resolve_amp
@@ -57,6 +58,8 @@ class Updater:
         self._counts: dict[str, int] = {}
         self._seen: set[str] = set()
         self._batches, self._share = 0, 1.0
+        # What the loop wants done while the guard waits for a GPU.
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def start_batch(self, share: float) -> None:
         """Called by the loop before each batch; share: of its clips that are this process's, 0..1."""
@@ -185,7 +188,8 @@ class Updater:
         if self._scale is not None and grads:
             torch._foreach_mul_(grads, 1.0 / self._scale.factor)
         norm = get_total_norm(grads)
-        if bool(torch.isfinite(loss.detach()).all() & torch.isfinite(norm).to(loss.device)):
+        finite = torch.isfinite(loss.detach()).all() & torch.isfinite(norm).to(loss.device)
+        if settled(finite, self.meanwhile):
             if self._scale is not None:
                 self._scale.good()
             return norm
