@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -108,6 +109,25 @@ def test_loss_is_differentiable_under_autocast(method: str, net: str) -> None:
     loss.backward()
     assert loss.dtype == torch.float32
     assert all(p.grad is None or p.grad.isfinite().all() for p in learner.parameters())
+
+
+WAITS = {
+    "contrast_phys": "the grid of its spectra follows from the frame rates",
+    "meta_rppg": "its filters follow from the frame rates",
+    "physformer": "it names the rates outside the classes of its loss",
+}
+"""Methods whose loss reads values of a batch back from the device in every step, and what for."""
+
+
+@EACH_TRAINED
+def test_loss_does_not_wait_for_the_device(method: str, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device whose values cannot be read the loss is computed, but for methods that say what they read."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it knows no such device
+    learner = built(method, net).train()
+    batch = clip_batch(learner.input_spec).to("meta")
+    reads = pytest.raises((RuntimeError, NotImplementedError), match="meta tensor")
+    with reads if method in WAITS else contextlib.nullcontext():
+        assert learner.to("meta").loss(batch)["loss"].is_meta
 
 
 @EACH

@@ -99,7 +99,7 @@ class RhythmNetMethod(Method):
 
     def _warn_of_unknown(self, batch: ClipBatch) -> None:
         """Say once that there are clips without a rate; looked up on the CPU only, where it costs nothing."""
-        if self._warned or batch.hr_bpm.is_cuda or bool(batch.hr_bpm.isfinite().all()):
+        if self._warned or batch.hr_bpm.device.type != "cpu" or bool(batch.hr_bpm.isfinite().all()):
             return
         self._warned = True
         found = zip(batch.recording, batch.hr_bpm.isfinite().tolist(), strict=True)

@@ -88,7 +88,7 @@ def refuse_unlabelled(batch: ClipBatch) -> None:
     Looked up on the CPU only: on a GPU it would wait for the device in every step, and the NaN of
     such a label stops the step there anyway.
     """
-    if batch.has_label.is_cuda or bool(batch.has_label.all()):
+    if batch.has_label.device.type != "cpu" or bool(batch.has_label.all()):
         return
     missing = sorted({batch.recording[i] for i, has in enumerate(batch.has_label.tolist()) if not has})
     raise UserError(
