@@ -121,8 +121,9 @@ WAITS = {
 
 @EACH_TRAINED
 def test_loss_does_not_wait_for_the_device(method: str, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a device whose values cannot be read the loss is computed, but for methods that say what they read."""
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # it knows no such device
+    """On a device whose values cannot be read the loss is computed, but by methods that say why not."""
+    # which knows no such device
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())
     learner = built(method, net).train()
     batch = clip_batch(learner.input_spec).to("meta")
     reads = pytest.raises((RuntimeError, NotImplementedError), match="meta tensor")
