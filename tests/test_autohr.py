@@ -252,19 +252,6 @@ def test_checkpointing_changes_no_bit(name):
     assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
 
 
-@pytest.mark.parametrize(("frames", "size"), [(32, 16), (8, 80)])
-@pytest.mark.parametrize("name", ["autohr", "autohr_supernet"])
-def test_small_grids_are_float32_on_a_cpu(name, frames, size):
-    """Cells on fewer frames or pixels than a kernel is wide leave bf16, whose gradients are wrong there."""
-    net, seen = nets.build(name, node_channels=4), []
-    for cell in net.cells:
-        cell.register_forward_hook(lambda _, given, made: seen.append((min(made.shape[2:]), made.dtype)))
-    with torch.autocast("cpu", torch.bfloat16):
-        net(torch.randn(1, 3, frames, size, size))
-    assert len(seen) == 8 and seen[0][1] == torch.bfloat16 and seen[-1][1] == torch.float32
-    assert all(dtype == (torch.float32 if side < 5 else torch.bfloat16) for side, dtype in seen)
-
-
 def test_widths_are_options():
     """Stem, nodes and blocks have the widths they are told, and the head takes the last block's."""
     net = nets.build("autohr", stem_channels=4, node_channels=2, multipliers=[1, 1, 2, 3])

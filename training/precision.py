@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import nn
 
+from utils.autocast import Amp
 from utils.errors import UserError
-
-Amp = Literal["off", "bf16", "fp16"]
 
 
 def resolve_amp(amp: str, device: torch.device | str) -> Amp:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,11 +18,11 @@ from training.ahead import settled
 from training.faults import NonFinite
 from training.optim import make_optimizer, make_scheduler
 from training.precision import LossScale, place, resolve_amp
+from utils.autocast import autocast
 from utils.errors import UserError
 from utils.settings import Train
 
 __all__ = ["NonFinite", "Updater", "place", "resolve_amp"]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Updater:
@@ -72,12 +72,9 @@ class Updater:
         self._plans[id(optimizer)] = plan
         return optimizer
 
-    @contextlib.contextmanager
-    def autocast(self, enabled: bool = True) -> Iterator[None]:
+    def autocast(self, enabled: bool = True) -> AbstractContextManager[None]:
         """Mixed precision inside, where it is switched on."""
-        dtype = _DTYPES.get(self.amp, torch.bfloat16)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=enabled and self.amp != "off"):
-            yield
+        return autocast(self.device, self.amp, enabled)
 
     def minimise(self, loss: Tensor, *names: str, again: Callable[[], Tensor] | None = None) -> None:
         """Backward pass of `loss` (a scalar), then one step of the named optimisers.

@@ -20,7 +20,6 @@ from utils.contracts import InputSpec
 
 CELLS_IN_A_BLOCK = 2
 HALVES_TIME = (True, True, False)
-LARGEST_KERNEL = 5
 Multipliers = Annotated[list[int], Field(min_length=BLOCKS, max_length=BLOCKS)]
 CellOf = Callable[[Tensor, Tensor], Tensor]
 
@@ -85,28 +84,8 @@ class CellNet(nn.Module):
             if number and number % CELLS_IN_A_BLOCK == 0:
                 halve_time = HALVES_TIME[number // CELLS_IN_A_BLOCK - 1]
                 s0, s1 = halving_max_pool(s0, halve_time), halving_max_pool(s1, halve_time)
-            stage: recompute.Stage = partial(self.cell(number), s0)
-            if _too_small_for_bf16(s1):
-                stage = _in_float32(partial(self.cell(number), s0.float()))
-            s0, s1 = s1, recompute.run(self, stage, s1, self.checkpointing)
+            s0, s1 = s1, recompute.run(self, partial(self.cell(number), s0), s1, self.checkpointing)
         return s1
-
-
-def _too_small_for_bf16(video: Tensor) -> bool:
-    """Whether a side of (B, C, T, H, W) is smaller than the largest kernel, on a CPU.
-
-    There the gradients of a bf16 convolution's weights hold, in torch 2.13, what the memory held before:
-    3 frames of kernel on 2, 5 on up to 4, and 5x5 pixels on one were seen. In float32 such grids cost little.
-    """
-    return video.device.type == "cpu" and min(video.shape[2:]) < LARGEST_KERNEL
-
-
-def _in_float32(stage: recompute.Stage) -> recompute.Stage:
-    def exact(video: Tensor) -> Tensor:
-        with torch.autocast(video.device.type, enabled=False):
-            return stage(video.float())
-
-    return exact
 
 
 def to_nodes(channels_in: int, channels: int) -> nn.Sequential:
