@@ -7,6 +7,7 @@ from pathlib import Path
 
 from commands.attention import write_attention
 from commands.building import classical_methods
+from dataset.frames import Frames
 from dataset.index import RecordingInfo, mean_rate_bpm
 from dataset.reader import StoreClips
 from dataset.split import Parts
@@ -57,8 +58,10 @@ def predict_parts(
     methods = {config.net.name: method}
     methods |= {name: m for name, m in classical_methods(config.evaluation).items() if name not in methods}
     waveforms: list[RecordingWaveform] = []
+    frames = Frames(method.device)
     for part in parts.test_names():
-        recordings = [StoreClips(i, method.input_spec) for i in parts.select(infos.values(), part)]
+        recordings = [StoreClips(info, method.input_spec, frames=frames)
+                      for info in parts.select(infos.values(), part)]
         waveforms += infer(methods, recordings, batch=config.evaluation.batch, part=part,
                            progress=config.logging.progress)
     return waveforms

@@ -111,11 +111,15 @@ class Method(nn.Module):
             joined = integrate_twice(joined, float(clips.fps))
         return joined.float()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the net computes; the CPU for one without weights."""
+        return next((p.device for p in self.net.parameters()), torch.device("cpu"))
+
     def waveforms(self, batch: ClipBatch) -> Tensor:
         """The net's output for each clip of a batch: (B, T) float64 on the CPU; gradients pass through."""
-        device = next((p.device for p in self.net.parameters()), torch.device("cpu"))
-        share = 1 if device.type == "cpu" else max(1, len(batch))
-        parts = [self.answer(video.to(device)).double().cpu() for video in batch.video.split(share)]
+        share = 1 if self.device.type == "cpu" else max(1, len(batch))
+        parts = [self.answer(video.to(self.device)).double().cpu() for video in batch.video.split(share)]
         return torch.cat(parts)
 
     def artifacts(self) -> dict[str, str]:
