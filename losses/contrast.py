@@ -32,15 +32,16 @@ def band_grid(length: int, fps: Tensor, low_bpm: float = LOW_BPM, high_bpm: floa
     fastest clip: where all have one rate they are everyone's own bins, otherwise the coarsest of them.
     ValueError when fewer than two lie in the band.
     """
-    spacing_hz = fps.double().max() / length
-    first = math.ceil(low_bpm / 60 / float(spacing_hz) - 1e-6)
-    last = math.floor(min(high_bpm / 60, float(fps.min()) / 2) / float(spacing_hz) + 1e-6)
+    rates = fps.double().tolist()  # at once: every value read by itself would wait for a GPU
+    spacing_hz = max(rates) / length
+    first = math.ceil(low_bpm / 60 / spacing_hz - 1e-6)
+    last = math.floor(min(high_bpm / 60, min(rates) / 2) / spacing_hz + 1e-6)
     if last <= first:
         raise ValueError(
-            f"windows of {length} samples at {float(fps.max()):.2f} fps have fewer than 2 frequencies within "
+            f"windows of {length} samples at {max(rates):.2f} fps have fewer than 2 frequencies within "
             f"{low_bpm:g} to {high_bpm:g} bpm; set net.input.frames higher"
         )
-    return torch.arange(first, last + 1, device=fps.device) * spacing_hz
+    return torch.arange(first, last + 1, dtype=torch.float64, device=fps.device) * spacing_hz
 
 
 def spectra(windows: Tensor, fps: Tensor, grid_hz: Tensor) -> Tensor:

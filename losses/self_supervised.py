@@ -97,7 +97,9 @@ def ratio_consistency(
 
     (B, T), (B, T), (B, K, T), (B, K), (B,) -> (). In the paper's form P is `soft_rate_hz`, and an item's mean
     is over the terms whose target r_k P(p) lies within 0.25 to 5 Hz; with none it is 0. band_hz: where P(p)
-    is sought, if not there. In the release's, P is `released_rate_bpm` and the value has no gradient.
+    is sought, if not there. P(p) is what the negatives are measured by and gets no gradient: with one, an
+    estimator learnt to read slow pulses at twice their rate, of which slower ones are easier made. In the
+    release's form P is `released_rate_bpm` and the value has no gradient.
     """
     views = torch.stack([p1, p2], dim=1)
     if form == "release":
@@ -105,12 +107,12 @@ def ratio_consistency(
     else:
         mine, made = soft_rate_hz(views, fps, band_hz or RATE_BAND_HZ), soft_rate_hz(negatives, fps)
     with torch.autocast(p1.device.type, enabled=False):
-        wanted, mine = ratio.float()[:, None], mine[:, :, None]
+        wanted, mine = ratio.float()[:, None], mine.detach()[:, :, None]
         error = (made[:, None] / mine - wanted).abs()
         if form == "release":
             return error.mean()
         low, high = RATE_BAND_HZ
-        target = (wanted * mine).detach()
+        target = wanted * mine
         top = fps.to(target).clamp(max=2 * high)[:, None, None] / 2
         reachable = (target >= low) & (target <= top)
         each = (error * reachable).sum((1, 2)) / reachable.sum((1, 2)).clamp_min(1)

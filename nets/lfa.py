@@ -112,6 +112,9 @@ class Modulation(nn.Module):
         """width: of the features; hidden: of the recurrence."""
         super().__init__()
         self.mix = nn.Conv1d(width, 1, 3, padding=1)
+        # With torch's own start the rectifier behind is shut in about half of the blocks, for good: they
+        # would not see the clip.
+        nn.init.ones_(self.mix.get_parameter("bias"))
         self.a, self.b = nn.Conv1d(2, 2, 3, padding=1), nn.Conv1d(2, 2, 3, padding=1)
         self.recurrence = nn.LSTM(2, hidden, batch_first=True, bidirectional=bidirectional)
         wide = hidden * (1 + bidirectional)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import nets
 from commands.building import start_from
+from losses.self_supervised import ratio_consistency
 from nets import methods
 from nets.layers.colour import original, standardised
 from nets.methods.base import Method
@@ -317,7 +318,7 @@ def test_an_item_is_an_anchor_and_three_neighbours() -> None:
 def test_gradient_reaches_lfa_where_it_should(name: str) -> None:
     """Reconstruction, contrast and ratio consistency train LFA; agreement does not see its clips.
 
-    With this start none of the two-channel rectifiers of LFA is shut, as some are with others.
+    With this start none of the two-channel rectifiers inside the modulation is shut, as some are with others.
     """
     method = learner(net={"relative": 5}, seed=2).train()
     method.loss(item(method))[name].backward()
@@ -326,6 +327,50 @@ def test_gradient_reaches_lfa_where_it_should(name: str) -> None:
     assert silent if name == "agreement" else reached
     estimated = any(p.grad is not None for p in method.net.rea.parameters())
     assert estimated == (name != "reconstruction")
+
+
+def test_modulation_sees_the_clip_from_the_start() -> None:
+    """Whatever the start, the recurrence of each size is given features and ratio, not a shut rectifier."""
+    clip = standardised(0.3 + 0.4 * torch.rand(4, 3, 10, 8, 8, generator=torch.Generator().manual_seed(0)))
+    given: list[Tensor] = []
+    for seed in range(10):
+        torch.manual_seed(seed)
+        net = nets.build("lfa", width=8)
+        for block in net.modulation:
+            block.recurrence.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        net.augmented(clip, torch.tensor([[0.4, 1.5]]).expand(4, -1))
+    assert len(given) == 30 and all(x.amax((0, 1)).min() > 0 for x in given)
+
+
+def test_ratio_loss_teaches_lfa_to_scale() -> None:
+    """With an estimator that stays as it is, LFA's clips come closer to the rates that are asked for."""
+    torch.manual_seed(0)
+    net = nets.build("lfa", width=4)
+    wave = 0.02 * torch.stack([pulse_wave(90, rate_hz=rate) for rate in (1.0, 1.6)])
+    clip = standardised((0.5 - wave).view(2, 1, 90, 1, 1).expand(-1, 3, -1, 4, 4))
+    fps = torch.full((2,), 30.0)
+    view = clip.mean((1, 3, 4))
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    losses = []
+    for _ in range(80):
+        ratio = draw_ratios(2, 4)
+        made = net.augmented(clip, ratio).mean((2, 4, 5))
+        loss = ratio_consistency(view, view, made, ratio, fps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+
+
+def test_lfa_learns_at_its_own_rate() -> None:
+    """`lfa_rate` times the rate of REA, in one optimiser that holds every weight once; 1: as always."""
+    method = learner(lfa_rate=5.0)
+    groups = method.optimizers(make_adam)["net"].param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([3e-3, 1.5e-2])
+    for group, part in zip(groups, (method.net.rea, method.net.lfa), strict=True):
+        assert {id(p) for p in group["params"]} == {id(p) for p in part.parameters()}
+    assert len(learner().optimizers(make_adam)["net"].param_groups) == 1
 
 
 def test_released_form_trains_lfa_without_the_ratio() -> None:
@@ -420,11 +465,11 @@ class Items(Batches):
 def test_resumed_training_has_the_same_bits(after: int, tmp_path: Path) -> None:
     """Stopped in the middle of an epoch, training ends with the bits of the undisturbed run."""
     section = settings(epochs=2, checkpoint_steps=1)
-    _, straight = train(tmp_path / "a" / "checkpoints", section, Items(learner()), method=learner())
+    _, straight = train(tmp_path / "a" / "checkpoints", section, Items(learner()), method=learner(lfa_rate=2))
     folder = tmp_path / "b" / "checkpoints"
     with pytest.raises(Interrupted):
-        train(folder, section, Items(learner(), after), method=learner())
-    _, resumed = train(folder, section, Items(learner()), method=learner())
+        train(folder, section, Items(learner(), after), method=learner(lfa_rate=2))
+    _, resumed = train(folder, section, Items(learner()), method=learner(lfa_rate=2))
     state, other = straight.state_dict(), resumed.state_dict()
     assert all(torch.equal(state[key], other[key]) for key in state)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "disabled"}
@@ -254,3 +255,26 @@ def test_twenty_interruptions(home: Path, number: int) -> None:
     rng = np.random.default_rng(int(number))
     for chain in range(5):
         campaign(home, f"chain{int(number)}_{chain}", number, list(rng.uniform(1.5, 12, 4)))
+
+
+def test_a_net_trained_without_labels_goes_on_with_them(home: Path) -> None:
+    """`init_from` takes REA out of a run of LFA/REA; with `only`, its last layers learn from labels."""
+    shared = {"data": {"clips_per_recording": 1}, "train": {"epochs": 1, "monitor": "loss"},
+              "logging": {"figures": False, "summary": False},
+              "evaluation": {"bootstrap": 0, "vital_signs": False, "classical": []}}
+    small = {"frames": 32, "size": 8}
+    first = write_params(home, "without", **shared, method={"name": "ssl_lfa_rea"}, net={
+        "name": "lfa_rea", "options": {"width": 4, "lfa_width": 4}, "input": small})
+    last = ["experts.head", "gate.head", "fusion"]
+    second = write_params(home, "linear", **shared, method={"options": {"only": last}}, net={
+        "name": "rea", "options": {"width": 4}, "input": small, "init_from": "runs/without"})
+    for command, params in (("train", first), ("run", second)):
+        done = call(home, command, params)
+        assert done.returncode == 0, done.stdout + done.stderr
+    before, after = (torch.load(home / "runs" / name / "checkpoints" / "best.pt", weights_only=True)["method"]
+                     for name in ("without", "linear"))
+    for key in (key for key in after if key.endswith("weight")):
+        same = torch.equal(after[key], before[key.replace("net.", "net.rea.")])
+        assert same != any(part in key for part in last), key
+    row = json.loads((home / "runs" / "linear" / "metrics.json").read_text())["rows"][0]
+    assert row["method"] == "rea" and row["n"] == 2

@@ -105,8 +105,9 @@ class _Loop:
     def run(self) -> FitResult:
         """All epochs that are left."""
         self._restore()
-        if self.settings.compile:
-            self.method.net.compile()  # type: ignore[operator, union-attr]
+        if mode := self.settings.compile:
+            how = "default" if mode is True else mode
+            self.method.net.compile(mode=how)  # type: ignore[operator, union-attr]
         while self.at.epoch < self.settings.epochs and not self.at.stopped_early:
             self._epoch()
         at = self.at

@@ -96,8 +96,7 @@ class Preprocessing(Section):
     )
     swap_rb: bool = Field(False, description="The source has red and blue exchanged.")
     qualities: list[Quality] = Field(
-        [], description="Compressed copies stored beside the crops, as codec_kbps: x264_250, x265_1000, "
-        "mpeg4_500."
+        [], description="Compressed copies stored beside the crops, as codec_kbps (x264, x265, mpeg4)."
     )
     workers: int | None = Field(None, ge=1, le=256, description="Processes; null: one a core.")
     cluster: str | None = Field(
@@ -145,7 +144,7 @@ class NetInput(Section):
     """What the net is fed, where it differs from the net's own choice."""
 
     frames: int | None = Field(None, ge=2, description="Clip length in frames.")
-    size: int | None = Field(None, ge=8, le=512, description="Side of the picture in pixels.")
+    size: int | None = Field(None, ge=4, le=512, description="Side of the picture in pixels.")
     quality: Quality | None = Field(
         None, description="Read this compressed copy instead of the original crops."
     )
@@ -198,7 +197,8 @@ class Train(Section):
         "off", description="Automatic mixed precision; auto: bf16 where the hardware has it, else off."
     )
     channels_last: bool = Field(True, description="Memory layout of 3D convolutions; faster, same result.")
-    compile: bool = Field(False, description="torch.compile; identity of runs is then not claimed.")
+    compile: bool | Literal["reduce-overhead", "max-autotune"] = Field(False, description="torch.compile of "
+        "the net, true or a mode (reduce-overhead: CUDA graphs); identity of runs is then not claimed.")
     deterministic: bool = Field(True, description="Same bits every time; false: faster on a GPU.")
     clip_norm: float | None = Field(None, gt=0, description="Gradient norm above which it is scaled down.")
     non_finite: Literal["stop", "skip"] = Field(

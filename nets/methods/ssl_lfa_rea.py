@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from losses.self_supervised import (
     TAU,
@@ -20,7 +21,7 @@ from losses.self_supervised import (
 )
 from nets.layers import recompute
 from nets.layers.colour import standardised
-from nets.methods.base import Method, upright
+from nets.methods.base import MakeOptimizer, Method, upright
 from nets.methods.registry import METHODS
 from utils.contracts import ClipBatch, InputSpec, RecordingClips
 
@@ -50,13 +51,14 @@ class SSLLFAREA(Method):
         n_spatial_aug: Literal[1, 2] = 1, tau: Annotated[float, Field(gt=0)] = TAU,
         distance: Distance | None = None, band_hz: Band = None, reconstruction: Weight = 1.0,
         contrast: Weight = 1.0, ratio: Weight = 1.0, agreement: Weight = 1.0, recompute: bool = False,
+        lfa_rate: Annotated[float, Field(gt=0)] = 1.0,
     ) -> None:
         """form: of the losses, see `losses.self_supervised`. negatives: K. n_spatial_aug: changes of each
         view, 2 as in the first release. distance: of spectra, the mean over bins as published or their sum;
         None: the sum for "paper", since the mean leaves hardly any gradient, the mean for "release".
         band_hz: only these frequencies count in spectra, and as rates of views. reconstruction, contrast,
         ratio, agreement: weights of the losses. recompute: keep only the input of each pass through REA, and
-        compute it again.
+        compute it again. lfa_rate: LFA's learning rate over REA's, 1 as published.
         """
         super().__init__(net)
         if band_hz is not None and not 0 <= band_hz[0] < band_hz[1]:
@@ -68,7 +70,17 @@ class SSLLFAREA(Method):
         self.band_hz = None if band_hz is None else (band_hz[0], band_hz[1])
         self.weights = {"reconstruction": reconstruction, "contrast": contrast, "ratio": ratio,
                         "agreement": agreement}
-        self.recompute = recompute
+        self.recompute, self.lfa_rate = recompute, lfa_rate
+
+    def optimizers(self, make: MakeOptimizer) -> dict[str, Optimizer]:
+        """One, named "net"; LFA's weights are a group of their own where their rate is another."""
+        if self.lfa_rate == 1:
+            return super().optimizers(make)
+        net: Any = self.net
+        optimizer = make(net.rea.parameters())
+        rate = self.lfa_rate * optimizer.defaults["lr"]
+        optimizer.add_param_group({"params": list(net.lfa.parameters()), "lr": rate})
+        return {"net": optimizer}
 
     @property
     def input_spec(self) -> InputSpec:
