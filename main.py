@@ -23,6 +23,7 @@ COMMANDS = {
     "train": "commands.experiment:train",
     "evaluate": "commands.evaluate:evaluate",
     "predict": "commands.predict:predict",
+    "import-weights": "commands.import_weights:import_weights",
     "table": "commands.table:table",
     "reproduce": "commands.reproduce:reproduce",
     "sweep": "commands.sweep:sweep",
@@ -45,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_reproduce(commands)
     _add_sweep(commands)
     _add_predict(commands)
+    _add_import(commands)
     _add_others(commands)
     return top
 
@@ -121,7 +123,9 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     text = "waveform and heart rate from any face video, no ground truth needed"
     command = commands.add_parser("predict", help=text, description=text)
     command.add_argument("videos", nargs="*", metavar="VIDEO")
-    command.add_argument("--checkpoint", metavar="RUN_OR_FILE", help="a run folder or weights")
+    command.add_argument("--checkpoint", metavar="RUN_OR_FILE",
+                         help="a run folder, weights, or zoo:NAME, see `main.py list --zoo`")
+    command.add_argument("--source", metavar="FILE", help="with zoo:NAME: its weights, or a wheel with them")
     command.add_argument("--net", metavar="NAME", help="the net a bare weights file belongs to")
     command.add_argument("--method", metavar="NAME", help="a method without training, such as pos")
     command.add_argument("--face-finder", metavar="NAME", help="default: that of the run, or mediapipe_mesh")
@@ -138,6 +142,19 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     live.add_argument("--fast", action="store_true", help="a file as fast as can be, no frame dropped")
 
 
+def _add_import(commands: argparse._SubParsersAction) -> None:
+    text = "weights of another program (a PyTorch state dict or Keras HDF5) as a checkpoint for predict"
+    command = commands.add_parser("import-weights", help=text, description=text)
+    command.add_argument("source", metavar="SOURCE", help="a .pth or .h5 file of rPPG-Toolbox or open-rppg")
+    command.add_argument("--net", required=True, metavar="NAME", help="the net here that it belongs to")
+    command.add_argument("--set", action="append", default=[], metavar="key=value", dest="overrides",
+                         help="an option of the net, or input.key=value for what it is fed; may be repeated")
+    command.add_argument("--output", metavar="FILE", help="default: SOURCE's name with the net's, here")
+    command.add_argument("--trained-on", metavar="TEXT", help="what the weights were trained on")
+    command.add_argument("--fps", type=float, metavar="N", help="frame rate they were trained at")
+    command.add_argument("--licence", metavar="TEXT", help="terms of the weights")
+
+
 def _add_others(commands: argparse._SubParsersAction) -> None:
     text = "one table over runs, beside published numbers"
     table = commands.add_parser("table", help=text, description=text)
@@ -148,6 +165,7 @@ def _add_others(commands: argparse._SubParsersAction) -> None:
     text = "registered nets, methods, datasets, face finders and protocols"
     listed = commands.add_parser("list", help=text, description=text)
     listed.add_argument("--params", action="store_true", help="every setting of params.json instead")
+    listed.add_argument("--zoo", action="store_true", help="trained weights that predict takes as zoo:NAME")
     listed.add_argument("--schema", action="store_true", help="the JSON schema of params.json instead")
     text = "check the environment: versions, one cv2, face mesh, devices, disk"
     commands.add_parser("doctor", help=text, description=text)

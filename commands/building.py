@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 import nets
+from commands import zoo
+from commands.imported import read_about
 from nets import methods
 from nets.methods.base import Method
 from nets.weights import differences, load_weights
@@ -16,6 +18,7 @@ from training.checkpoint import read_checkpoint
 from utils.config import validate
 from utils.errors import UserError
 from utils.files import read_json
+from utils.runlog import warn
 from utils.settings import Evaluation, RunConfig
 
 
@@ -64,9 +67,9 @@ def build_method(config: RunConfig) -> Method:
     net.input_spec = net.input_spec.replace(**config.net.input.model_dump())
     start = config.net.init_from
     if isinstance(start, str):
-        start_from(net, Path(start))
+        start_from(net, zoo.named(start))
     for part, source in (start.items() if isinstance(start, dict) else ()):
-        start_from(part_of(net, part), Path(source))
+        start_from(part_of(net, part), zoo.named(source))
     method: Method = methods.build(config.method.name, net, **config.method.options)
     return method
 
@@ -96,6 +99,21 @@ def start_from(net: torch.nn.Module, source: Path) -> None:
         net.load_state_dict(state)
     else:
         load_weights(net, source)
+        _compare_inputs(net, source)
+
+
+def _compare_inputs(net: Any, source: Path) -> None:
+    """Say where imported weights learned from another form of clips than `net` is fed."""
+    about = read_about(source)
+    if about is None or not isinstance(net, nets.NETS.get(about[0].net)):
+        return
+    learned: Any = about[0].build()
+    pairs = {name: (getattr(net.input_spec, name), getattr(learned.input_spec, name))
+             for name in ("video", "size", "target", "multiple_of")}
+    told = [f"{name} {here} (there {there})" for name, (here, there) in pairs.items() if here != there]
+    if told:
+        warn(f"{source.name} learned from other clips than this net gets: {', '.join(told)}; see net.options "
+             f"{about[0].options} and net.input {about[0].input}")
 
 
 def net_weights(run: Path) -> dict[str, Any]:
@@ -115,6 +133,15 @@ def trained_method(run: Path) -> tuple[Method, RunConfig]:
     if method.trainable:
         method.load_state_dict(read_checkpoint(run / "checkpoints" / "best.pt")["method"])
     return method.eval(), config
+
+
+def default_method(net: Any) -> Method:
+    """The method of a net whose weights come without one: the net's `default_method`, else supervised."""
+    try:
+        method: Method = methods.build(getattr(net, "default_method", "supervised"), net)
+    except ValueError as error:
+        raise UserError(f"{type(net).__name__} cannot predict a pulse by itself: {error}") from None
+    return method
 
 
 def classical_methods(settings: Evaluation) -> dict[str, Method]:

@@ -20,6 +20,13 @@ def listing(args: argparse.Namespace) -> int:
     if args.params or args.schema:
         say(params_table() if args.params else json.dumps(schema(), indent=1))
         return 0
+    if args.zoo:
+        from commands import zoo
+
+        _print_lines("trained weights (predict --checkpoint zoo:NAME)", {
+            name: entry.line() for name, entry in zoo.entries().items()
+        })
+        return 0
     from evaluation import protocols
     from nets.methods import METHODS
     from nets.registry import NETS

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import io
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import nets
-from commands.building import resolve_device, set_threads, trained_method
+from commands import zoo
+from commands.building import default_method, resolve_device, set_threads, trained_method
+from commands.imported import Origin, Recipe, outside, read_about
 from dataset.reader import StoreClips
 from evaluation.figures import plot_prediction
 from evaluation.quality import Quality, assess, assess_rates, heart_rate_over_time
@@ -22,11 +26,11 @@ from nets.methods.base import Method
 from nets.weights import load_weights
 from preprocessing.extract import ExtractSettings, extract
 from preprocessing.sources.video_file import video_file
-from preprocessing.store import RecordingWriter
+from preprocessing.store import RecordingWriter, StoredRecording
 from utils import interrupt
 from utils.errors import RecordingsFailed, UserError
 from utils.files import write_json, write_text
-from utils.runlog import Progress, say
+from utils.runlog import Progress, say, warn
 from utils.settings import Preprocessing
 
 SHORT_WINDOW_S, LONG_WINDOW_S = 6.0, 10.0
@@ -35,11 +39,12 @@ SHORT_WINDOW_S, LONG_WINDOW_S = 6.0, 10.0
 
 @dataclass
 class Predictor:
-    """A method ready to answer, with how it wants its crops."""
+    """A method ready to answer, with how it wants its crops, and where imported weights come from."""
 
     name: str
     method: Method
     preprocessing: Preprocessing
+    origin: Origin | None = None
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -47,6 +52,9 @@ def predict(args: argparse.Namespace) -> int:
     check_words(args)
     set_threads(None)
     predictor = choose(args)
+    if predictor.origin is not None:
+        say("\n".join([f"{predictor.name}: {predictor.origin.sentence()}",
+                       *(f"  {text}" for text in predictor.origin.conditions)]))
     predictor.method.to(resolve_device(args.device))
     if args.camera is not None:
         from commands.camera import watch  # a page and its server, which videos do not need
@@ -92,6 +100,8 @@ def choose(args: argparse.Namespace) -> Predictor:
         raise UserError("give either --method or --checkpoint")
     if args.net and not args.checkpoint:
         raise UserError(f"--net {args.net} needs --checkpoint, a run folder or its weights")
+    if args.source and not args.checkpoint:
+        raise UserError("--source goes with --checkpoint zoo:NAME")
     finder = {"face_finder": args.face_finder} if args.face_finder else {}
     if args.checkpoint is None:
         name = args.method or "pos"
@@ -99,7 +109,7 @@ def choose(args: argparse.Namespace) -> Predictor:
         if name not in known:
             raise UserError(f"--method {name}: not a method without training; known: {', '.join(known)}")
         return Predictor(name, methods.build("classical", nets.build(name)), Preprocessing(**finder))
-    source = Path(args.checkpoint)
+    source = zoo.named(args.checkpoint, Path(args.source) if args.source else None)
     if source.is_dir():
         method, config = trained_method(source)
         if args.net and args.net != config.net.name:
@@ -107,15 +117,26 @@ def choose(args: argparse.Namespace) -> Predictor:
         return Predictor(config.net.name, method, config.preprocessing.model_copy(update=finder))
     if not source.exists():
         raise UserError(f"{source}: there is no such run folder or weights file")
-    if not args.net:
+    return of_file(source, args.net, finder)
+
+
+def of_file(source: Path, name: str | None, finder: dict[str, Any]) -> Predictor:
+    """A weights file: an imported one tells its net itself, of a bare one `name` must.
+
+    finder: settings of the crops that go before those of the file.
+    """
+    about = read_about(source)
+    if about is None and not name:
         raise UserError(f"{source}: say with --net which net these weights belong to: "
                         f"{', '.join(nets.names())}")
-    if args.net not in nets.names():
-        raise UserError(f"--net: {nets.NETS.unknown(args.net)}")
-    net = nets.build(args.net)
+    recipe, origin = about or (Recipe(name or ""), None)
+    if name and name != recipe.net:
+        raise UserError(f"--net {name}: {source} holds a {recipe.net}")
+    net = recipe.build()
     load_weights(net, source)
-    method = methods.build("supervised", net).eval()
-    return Predictor(args.net, method, Preprocessing(size=max(128, method.input_spec.size), **finder))
+    method = default_method(net).eval()
+    crops = {"size": max(128, method.input_spec.size), **recipe.preprocessing, **finder}
+    return Predictor(recipe.net, method, Preprocessing(**crops), origin)
 
 
 def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
@@ -125,8 +146,19 @@ def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
         stored = Path(scratch) / "crops.h5"
         warnings = make_crops(predictor, video, stored)
         clips = StoreClips.from_file(stored, predictor.method.input_spec)
+        if predictor.origin is not None:
+            warnings += unlike(predictor.origin, predictor.method, stored, clips)
         waveform, time_s, quality, found = judged(predictor, clips)
-    return write_results(predictor.name, video, out, waveform, time_s, quality, found, warnings)
+    return write_results(predictor, video, out, waveform, time_s, quality, found, warnings)
+
+
+def unlike(origin: Origin, method: Method, stored: Path, clips: StoreClips) -> list[str]:
+    """In what a video is unlike the training of imported weights; printed, and returned for the summary."""
+    spec, width = method.input_spec, StoredRecording(stored).array("box")[:, 2]
+    told = outside(origin, spec.size, spec.frames, clips.fps, clips.n_frames, float(np.median(width)))
+    for text in told:
+        warn(f"outside what these weights are known for: {text}")
+    return told
 
 
 def judged(predictor: Predictor, clips: StoreClips) -> tuple[np.ndarray, np.ndarray, Quality, int]:
@@ -177,7 +209,7 @@ def other_opinions(predictor: Predictor, clips: StoreClips) -> list[np.ndarray]:
 
 
 def write_results(
-    name: str, video: Path, out: Path, waveform: np.ndarray, time_s: np.ndarray, quality: Quality,
+    predictor: Predictor, video: Path, out: Path, waveform: np.ndarray, time_s: np.ndarray, quality: Quality,
     found: int, warnings: list[str],
 ) -> str:
     """waveform.csv, heart_rate.csv, summary.json and plot.png."""
@@ -188,12 +220,14 @@ def write_results(
     write_text(out / "waveform.csv", _csv("time_s,pulse", zip(time_s, waveform, strict=True)))
     write_text(out / "heart_rate.csv", _csv("time_s,heart_rate_bpm,snr_db", rates))
     rate = quality.heart_rate_bpm
-    summary = {
+    summary: dict[str, Any] = {
         "video": video.name, "heart_rate_bpm": rate, "quality": quality.value,
-        "snr_db": quality.snr_db, "method": name, "fps": fps, "n_frames": len(waveform),
+        "snr_db": quality.snr_db, "method": predictor.name, "fps": fps, "n_frames": len(waveform),
         "n_frames_with_face": found, "duration_s": duration_s,
         "warnings": [*warnings, *quality.warnings],
     }
+    if predictor.origin is not None:
+        summary["weights"] = dataclasses.asdict(predictor.origin)
     write_json(out / "summary.json", summary)
     plot_prediction(out / "plot.png", waveform, time_s, rates, summary)
     shown = "no heart rate" if rate is None else f"{rate:.1f} bpm"

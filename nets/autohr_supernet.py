@@ -41,6 +41,7 @@ class AutoHRSupernet(cells.CellNet):
     """
 
     task = "search"
+    default_method = "autohr_search"
     small_sizes = (24, 32)
     small_options: ClassVar[dict[str, Any]] = {
         "node_channels": 8, "partial": 2, "operations": [ZERO, IDENTITY, "conv_1x3x3", "tdc_3x3x3_0.2"],

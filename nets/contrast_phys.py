@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nets.layers.colour import standardised_clip
 from nets.layers.conv import conv_block
 from nets.layers.pool import mean_pool
 from nets.registry import NETS
@@ -30,6 +31,7 @@ class ContrastPhys(nn.Module):
     """
 
     task = "pulse"
+    default_method = "contrast_phys"
     parameter_count = 858_497
     small_options: ClassVar[dict[str, Any]] = {"width": 8}
 
@@ -61,7 +63,7 @@ class ContrastPhys(nn.Module):
         decoder repeats its last frame there.
         """
         _check(video)
-        x = mean_pool(self.start(_standardised(video)), time=1, space=2)
+        x = mean_pool(self.start(standardised_clip(video)), time=1, space=2)
         x = self.stage1(x)
         full = x.shape[2]
         x = self.stage2(mean_pool(x, time=2, space=2))
@@ -114,14 +116,6 @@ def _check(video: Tensor) -> None:
             f"contrast_phys takes at least 4 frames of at least {MIN_SIZE} pixels, "
             f"got {frames} of {height} x {width}"
         )
-
-
-def _standardised(video: Tensor) -> Tensor:
-    """Each clip and channel with zero mean and unit (unbiased) deviation over time and space."""
-    video = video.float()
-    std, mean = torch.std_mean(video, dim=(2, 3, 4), keepdim=True)
-    # A channel without variation becomes 0, not NaN; on a scale of 0..255 nothing real is below this.
-    return (video - mean) / std.clamp_min(1e-6)
 
 
 def _stage(channels_in: int, width: int) -> nn.Sequential:

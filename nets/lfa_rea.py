@@ -17,6 +17,7 @@ class LFAREA(nn.Module):
     """The pulse estimator with its frequency augmentation: 5,588,327 parameters; REA alone answers."""
 
     task = "pulse"
+    default_method = "ssl_lfa_rea"
     parameter_count = 5_588_327
     small_sizes = (8, 12)
     small_options: ClassVar[dict[str, int]] = {"width": 4, "lfa_width": 4}

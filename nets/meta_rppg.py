@@ -31,6 +31,7 @@ class MetaRPPG(nn.Module):
     """
 
     task = "levels"
+    default_method = "meta_rppg"
     parameter_count = 379_808
     small_sizes = (32, 48)
     small_options: ClassVar[dict[str, int]] = {"window": 32}

@@ -6,13 +6,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from nets.foreign import KerasFile, norms_of_keras
 from nets.layers import recompute
+from nets.layers.colour import standardised_clip
 from nets.layers.conv import conv_block
 from nets.layers.pool import PooledReLU
 from nets.layers.tdc import TDC
@@ -35,6 +37,27 @@ IN_A_BLOCK = {
        for layer, name in enumerate(("conv", "norm"))},
 }
 """Names of the released weights, of layers and of those in a block, and what they are called here."""
+KERAS_PAIRS = (("conv3d", "conv"), ("batch_normalization", "norm"))
+KERAS_OUTSIDE = {
+    "layers/conv3d": "tokens", "ConvBlockLast": "head",
+    **{f"layers/sequential{number}/layers/{layer}": f"{ours}.{name}"
+       for number, ours in (("", "stem.0"), ("_1", "stem.1"), ("_2", "stem.2"), ("_3", "up1"), ("_4", "up2"))
+       for layer, name in KERAS_PAIRS},
+}
+KERAS_IN_A_BLOCK = {
+    "norm1": "norm1", "norm2": "norm2", "proj": "projection", "attn/proj_v/layers/conv3d": "attention.value",
+    **{f"attn/proj_{letter}/layers/{layer}": f"attention.{word}.{name}"
+       for letter, word in (("q", "query"), ("k", "key"))
+       for layer, name in (("cdc", "conv"), ("batch_normalization", "norm"))},
+    **{f"pwff/{part}/layers/{layer}": f"feedforward.{i}.{name}"
+       for i, part in enumerate(("fc1", "STConv", "fc2")) for layer, name in KERAS_PAIRS},
+}
+KERAS = KERAS_OUTSIDE | {
+    f"layers/transformer_st_tdc_gra_sharp{group}/blocks/block_st_tdc_gra_sharp{place}/{layer}":
+    f"blocks.{4 * i + j}.{name}" for i, group in enumerate(("", "_1", "_2"))
+    for j, place in enumerate(("", "_1", "_2", "_3")) for layer, name in KERAS_IN_A_BLOCK.items()
+}
+"""The same of the Keras files of open-rppg."""
 Share = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=4, multiple_of=4)]
 
@@ -49,7 +72,9 @@ class PhysFormer(nn.Module):
     """
 
     task = "pulse"
+    default_method = "physformer"
     parameter_count = 7_380_865
+    keras: ClassVar[KerasFile] = KerasFile("open-rppg", KERAS, {"variant": "open_rppg"})
     small_sizes = (32, 64)
     small_options: ClassVar[dict[str, Any]] = {"width": 24, "blocks": 2, "feedforward": 32}
     no_gradient: ClassVar[dict[str, str]] = {
@@ -62,12 +87,14 @@ class PhysFormer(nn.Module):
         heads: Annotated[int, Field(ge=1)] = 4, feedforward: Annotated[int, Field(ge=1)] = 144,
         theta: Annotated[float, Field(ge=0, le=1)] = 0.7,
         sharpness: Annotated[float, Field(gt=0)] = 2.0, dropout: Share = 0.1, checkpointing: bool = False,
+        variant: Literal["released", "open_rppg"] = "released",
     ) -> None:
         """width: channels of a token; feedforward: inside the feed-forward part of the `blocks` blocks.
 
         theta: of the temporal difference convolutions. sharpness: what scores are divided by (the paper
         calls it temperature), in place of the root of a head's width. checkpointing: keep only the input of
-        each block for the backward pass, and compute it again.
+        each block for the backward pass, and compute it again. variant: "open_rppg" for the weights of that
+        package: raw pictures, of which the net standardises each clip and colour itself, norms of Keras.
         """
         super().__init__()
         if width % heads:
@@ -75,7 +102,9 @@ class PhysFormer(nn.Module):
         self.input_spec = InputSpec(
             frames=160, size=128, video="centred", target="standardised", multiple_of=PATCH
         )
-        self.checkpointing = checkpointing
+        self.checkpointing, self.standardises = checkpointing, variant == "open_rppg"
+        if self.standardises:
+            self.input_spec = self.input_spec.replace(video="raw")
         first = nn.Conv3d(3, width // 4, (1, 5, 5), padding=(0, 2, 2))
         self.stem = nn.Sequential(
             conv_block(first, width // 4, PooledReLU(1, 2)),
@@ -92,10 +121,13 @@ class PhysFormer(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.normal_(module.bias, std=1e-6)
+        if variant == "open_rppg":
+            norms_of_keras(self)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, 3, T, H, W), about -1..1 -> (B, T) float32; T a multiple of 4, H and W at least 32."""
         _check(video)
+        video = standardised_clip(video) if self.standardises else video
         x = self.tokens(self.stem(video))
         for block in self.blocks:
             # only the block's statistics are put back: others are still needed for the stem's gradients

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from nets.foreign import KerasFile, norms_of_keras
+from nets.layers.colour import standardised_clip
 from nets.layers.conv import conv_block, doubled_time
 from nets.layers.pool import PooledReLU
 from nets.registry import NETS
@@ -19,6 +21,13 @@ RELEASED = {
     "upsample": "up1", "upsample2": "up2",
 }
 LAYERS = {"0": "conv", "1": "norm"}
+KERAS = {
+    **{f"ConvBlock{i}/layers/{layer}": f"block{i}.{name}" for i in range(1, 10)
+       for layer, name in (("conv3d", "conv"), ("batch_normalization", "norm"))},
+    **{f"layers/sequential_{i}/layers/{layer}": f"{up}.{name}" for i, up in ((9, "up1"), (10, "up2"))
+       for layer, name in (("conv3d_transpose", "conv"), ("batch_normalization", "norm"))},
+    "convBlock10": "head",
+}
 
 
 @NETS.register("physnet")
@@ -32,13 +41,24 @@ class PhysNet(nn.Module):
     task = "pulse"
     parameter_count = 768_577
     feature_width = 64
+    keras: ClassVar[KerasFile] = KerasFile("open-rppg", KERAS, {"variant": "open_rppg"})
 
-    def __init__(self, *, head_pool: Literal["avg", "max"] = "avg", in_channels: int = 3) -> None:
-        """head_pool: how the last maps are reduced over space; "max" is that of an older public variant."""
+    def __init__(
+        self, *, head_pool: Literal["avg", "max"] = "avg", in_channels: int = 3,
+        variant: Literal["released", "open_rppg"] = "released",
+    ) -> None:
+        """head_pool: how the last maps are reduced over space; "max" is that of an older public variant.
+
+        variant: "open_rppg" for the weights of that package: raw pictures of 32 pixels, of which the net
+        standardises each clip and colour itself, the pulse and not its difference, batch norms of Keras.
+        """
         super().__init__()
         self.input_spec = InputSpec(
             frames=128, size=128, video="diff_normalised", target="diff_normalised", multiple_of=4
         )
+        self.standardises = variant == "open_rppg"
+        if self.standardises:
+            self.input_spec = self.input_spec.replace(size=32, video="raw", target="standardised")
         self.head_pool, self.in_channels = head_pool, in_channels
         self.block1 = conv_block(
             nn.Conv3d(in_channels, 16, (1, 5, 5), padding=(0, 2, 2)), 16, PooledReLU(1, 2)
@@ -54,6 +74,8 @@ class PhysNet(nn.Module):
         self.up1 = doubled_time(64)
         self.up2 = doubled_time(64)
         self.head = nn.Conv3d(64, 1, 1)
+        if variant == "open_rppg":
+            norms_of_keras(self)
 
     def forward(self, video: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, T) float32; T a multiple of 4, H and W at least 16.
@@ -65,6 +87,7 @@ class PhysNet(nn.Module):
     def features(self, video: Tensor) -> Tensor:
         """What the head reads, 64 values a frame: (B, C, T, H, W) -> (B, T, 64) float32."""
         _check(video, self.in_channels)
+        video = standardised_clip(video) if self.standardises else video
         x = self.block3(self.block2(self.block1(video)))
         x = self.block7(self.block6(self.block5(self.block4(x))))
         x = self.up2(self.up1(self.block9(self.block8(x))))

@@ -28,6 +28,7 @@ class RhythmNet(nn.Module):
     """
 
     task = "rate"
+    default_method = "rhythmnet"
     reference_fps, spread_bpm = 30.0, 20.0
     """Frame rate that rates are given for (a map has no clock: the method scales by each clip's own), and
     what an output of 1 adds."""

@@ -49,6 +49,7 @@ class RPPGNet(nn.Module):
     """
 
     task = "pulse"
+    default_method = "rppgnet"
     parameter_count = 550_331
     small_sizes = (16, 32)
 

@@ -20,6 +20,7 @@ class STVENRPPGNet(nn.Module):
     """
 
     task = "pulse"
+    default_method = "stven_rppgnet"
     parameter_count = 52_031_419
     small_sizes = (16, 32)
     small_options: ClassVar[dict[str, int]] = {"width": 4, "blocks": 2}

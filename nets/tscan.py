@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from nets.layers.attention import WIDTH, flat_width
+from nets.foreign import KerasFile
+from nets.layers.attention import FLATTENED, WIDTH, flat_width
 from nets.layers.two_branch import TwoBranchNet
 from nets.registry import NETS
 
 _ELSEWHERE = "it answers for respiration, which no loss here asks for"
+
+
+KERAS = {
+    **{f"inner/{letter}{pair}/layers/{layer}": f"{branch}_conv{2 * pair - 1 + i}"
+       for letter, branch in (("d", "motion"), ("g", "appearance")) for pair in (1, 2)
+       for i, layer in enumerate(("conv2d", "conv2d_1"))},
+    **{f"inner/attn{i}/layers/conv2d": f"appearance_att_conv{i}" for i in (1, 2)},
+    "inner/d/layers/dense": "final_dense_1", "inner/d/layers/dense_1": "final_dense_2",
+}
+"""Layers in the Keras files of open-rppg; those of branch d come with shifts, so that it sees the motion."""
 
 
 @NETS.register("tscan")
@@ -22,6 +34,9 @@ class TSCAN(TwoBranchNet):
     """
 
     parameter_count = 2_228_643
+    # Groups of 10 frames, the toolbox's, leave a beat of fps / 10 in the answer of these weights.
+    keras: ClassVar[KerasFile] = KerasFile(
+        "open-rppg", KERAS, {"size": 36, "frame_depth": 180}, flattened=FLATTENED)
 
     def __init__(self, *, size: int = 72, frame_depth: int = 10, respiration: bool = False) -> None:
         """size: side of the picture in pixels. frame_depth: frames that are shifted among each other; clips

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from utils.errors import UserError
 
 SHOWN = 5
+WRAPPERS = ("state_dict", "model")
+"""Keys under which programs put the state dict beside other things."""
 
 
 def load_weights(net: nn.Module, path: Path | str) -> None:
@@ -33,9 +35,11 @@ def load_weights(net: nn.Module, path: Path | str) -> None:
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a state-dict file by name, on the CPU; UserError says what is wrong with the file."""
-    content = _read(path)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    content = read_content(path)
+    for key in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: not a state dict (tensors by name)")
     if any(not isinstance(v, Tensor) or not isinstance(k, str) for k, v in content.items()):
@@ -44,8 +48,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def _read(path: Path) -> Any:
-    """`torch.load` of plain data, after the checksums of the archive were found right."""
+def read_content(path: Path) -> Any:
+    """`torch.load` of plain data on the CPU, after the checksums of the archive were found right."""
     try:
         damaged = _damaged_member(path)
         if damaged:

@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
-    "run", "preprocess", "train", "evaluate", "predict", "table", "audit", "list", "doctor", "synthesise",
+    "run", "preprocess", "train", "evaluate", "predict", "import-weights", "table", "audit", "list", "doctor",
+    "synthesise",
 ]
 
 

@@ -31,7 +31,7 @@ def test_asking_for_it_gives_the_reason(name: str) -> None:
 
 def test_the_list_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
     """`list` prints each with its reason, and each supported set with where to ask for it."""
-    assert listing(argparse.Namespace(params=False, schema=False)) == 0
+    assert listing(argparse.Namespace(params=False, schema=False, zoo=False)) == 0
     shown = capsys.readouterr()
     text = shown.out + shown.err
     assert all(name in text and reason in text for name, reason in UNSUPPORTED.items())

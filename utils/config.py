@@ -31,7 +31,7 @@ def load(path: Path, overrides: list[str], checks: list[Check] | None = None) ->
     raw = _without_comments(raw)
     raw.pop("$schema", None)
     for text in overrides:
-        _override(raw, text)
+        override(raw, text)
     return validate(raw, str(path), checks)
 
 
@@ -59,7 +59,7 @@ def _without_comments(value: Any) -> Any:
     return value
 
 
-def _override(raw: dict[str, Any], text: str) -> None:
+def override(raw: dict[str, Any], text: str) -> None:
     """Apply one `section.key=value`; the value is JSON, or else a plain string."""
     path, equals, value = text.partition("=")
     keys = path.split(".")

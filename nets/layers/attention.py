@@ -18,6 +18,8 @@ from utils.contracts import InputSpec
 SHIFTED = 3
 MIN_SIZE = 10
 WIDTH = 128
+FLATTENED = {"final_dense_1": 64}
+"""The layer that reads flattened maps, and their channels."""
 
 
 class MotionNet(nn.Module):
@@ -30,9 +32,9 @@ class MotionNet(nn.Module):
     task = "pulse"
     small_options: ClassVar[dict[str, int]] = {"size": 12}
 
-    def __init__(self, size: int, video: str, frame_depth: int | None) -> None:
+    def __init__(self, size: int, video: str, frame_depth: int | None, wide_masks: bool = False) -> None:
         """size: side of the picture in pixels; video: its form; frame_depth: frames that are shifted
-        among each other, None: no shift.
+        among each other, None: no shift. wide_masks: a mask for each channel, not one for all.
         """
         super().__init__()
         if size < MIN_SIZE:
@@ -47,7 +49,9 @@ class MotionNet(nn.Module):
         self.frame_depth = frame_depth
         self.motion_conv1, self.motion_conv2 = pair_of_convolutions(3, 32)
         self.motion_conv3, self.motion_conv4 = pair_of_convolutions(32, 64)
-        self.appearance_att_conv1, self.appearance_att_conv2 = nn.Conv2d(32, 1, 1), nn.Conv2d(64, 1, 1)
+        self.appearance_att_conv1, self.appearance_att_conv2 = (
+            nn.Conv2d(width, width if wide_masks else 1, 1) for width in (32, 64)
+        )
         self.after_pool, self.after_dense = nn.Dropout(0.25), nn.Dropout(0.5)
         self.final_dense_1, self.final_dense_2 = nn.Linear(flat_width(size), WIDTH), nn.Linear(WIDTH, 1)
 
@@ -124,7 +128,7 @@ def temporal_shift(frames: Tensor, depth: int) -> Tensor:
 
 
 def soft_mask(logit: Tensor) -> Tensor:
-    """Attention over the places of a frame: (N, 1, H, W) -> the same shape, of mean 1/2 (DeepPhys)."""
+    """Attention over the places of a frame: (N, 1 or C, H, W) -> the same shape, of mean 1/2 (DeepPhys)."""
     with torch.autocast(logit.device.type, enabled=False):
         mask = logit.float().sigmoid()
         return (mask / (2 * mask.mean((2, 3), keepdim=True))).to(logit.dtype)
