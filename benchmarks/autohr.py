@@ -12,13 +12,10 @@ loss alone in both forms. Reduced sizes: no order is claimed for real data or fo
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +27,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import nets
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import machine
+from benchmarks.seeds import call, logged, new_set, over_seeds, parser, recipe, rows_of, spread
 from evaluation.cells import Table, number
 from evaluation.figures.cells import draw_cells
 from evaluation.figures.style import GREY, MARKERS, PALETTE, new, save, styled
@@ -42,8 +40,7 @@ from utils.contracts import InputSpec
 from utils.files import read_json, write_json, write_text
 from utils.runlog import say
 
-ROOT = Path(__file__).resolve().parent.parent
-RECIPE = ROOT / "params" / "autohr" / "synthetic.json"
+RECIPE = "params/autohr/synthetic.json"
 HOUSE = ("run.before=[]", "net.options.genotype=house")
 FREQUENCY = "method.options.frequency"
 ALONE = ("method.options.loss_weight=0", f"{FREQUENCY}_weight=1")
@@ -60,54 +57,42 @@ FPS, FRAMES = 30.0, 128
 
 def one_seed(seed: int, folder: Path, overrides: list[str], people: list[str]) -> dict[str, Any]:
     """The set of a seed, and its nets: errors on unseen people, the search's weights, course and duration."""
-    raw = folder / "raw"
-    _main("synthesise", str(raw), "--seed", str(seed), "--hard", "0", "--control", "0", *people)
-    shared = {
-        "data.sets.0.root": raw, "data.store": folder / "store", "split.file": raw / "lists.json",
-        "run.output": folder / "runs", "run.seed": seed, "logging.figures": "false",
-    }
-    words = [*(f"{key}={value}" for key, value in shared.items()), *overrides]
-    arms = {kind: _train(kind, seed, folder, words) for kind in ARMS}
+    shared = {**new_set(folder, seed, "--hard", 0, "--control", 0, *people), "logging.figures": "false"}
+    arms = {kind: _train(kind, shared, overrides) for kind in ARMS}
     search = folder / "runs" / "searched" / "before" / "search"
     about = read_json(search / "genotype.json")["about"]
     weights = about["operation_weights"]
     return {
         "seed": seed, "arms": arms, "operations": about["operations"], "edges": about["edges"],
         "operation_weights": weights, "edge_weights": about["edge_weights"],
-        "search_s": round(_seconds(search / "log.jsonl"), 1),
+        "search_s": round(_seconds(search), 1),
         "entropy": {"uniform": math.log(len(about["operations"])), "found": _entropy(weights),
-                    "course": _course(search / "log.jsonl")},
+                    "course": _course(search)},
         "largest_move": max(abs(w - 1 / len(edge)) for cell in weights for edge in cell for w in edge),
     }
 
 
-def _train(kind: str, seed: int, folder: Path, words: list[str]) -> dict[str, Any]:
+def _train(kind: str, shared: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     """One run by the recipe; without a search where the genotype is given."""
-    name, chosen = kind.replace(", ", "_").replace(" ", "_"), words
+    name, chosen = kind.replace(", ", "_").replace(" ", "_"), overrides
     if ARMS[kind]:
-        chosen = [word for word in words if not word.startswith("run.before.")]
-        chosen += [word.format(seed=seed) for word in ARMS[kind]]
-    chosen = [*chosen, f"run.name={name}"]
-    _main("run", str(RECIPE), *(part for word in chosen for part in ("--set", word)))
-    run = folder / "runs" / name
-    rows = {row["method"]: row for row in read_json(run / "metrics.json")["rows"]}
+        chosen = [word for word in overrides if not word.startswith("run.before.")]
+        chosen += [word.format(seed=shared["run.seed"]) for word in ARMS[kind]]
+    call("run", RECIPE, settings=shared, overrides=[*chosen, f"run.name={name}"])
+    run = shared["run.output"] / name
+    rows = rows_of(run)
     return {
         **{key: rows["autohr"][key] for key in ("mae_bpm", "rmse_bpm", "pearson_r", "snr_db", "n")},
         "constant_mae_bpm": rows["constant"]["mae_bpm"],
-        "training_s": round(sum(epoch["seconds"] for epoch in _logged(run / "log.jsonl", "epoch")), 1),
+        "training_s": round(sum(epoch["seconds"] for epoch in logged(run, "epoch")), 1),
         "parameters": sum(p.numel() for p in nets.build("autohr", genotype=str(run)).parameters()),
         "genotype": load_genotype(str(run)).to_json(),
     }
 
 
-def _logged(log: Path, event: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line["event"] == event]
-
-
-def _seconds(log: Path) -> float:
+def _seconds(run: Path) -> float:
     """How long a training took, without pauses between its starts: epochs and validations."""
-    return sum(line["seconds"] for event in ("epoch", "validation") for line in _logged(log, event))
+    return sum(line["seconds"] for event in ("epoch", "validation") for line in logged(run, event))
 
 
 def _entropy(weights: list[Any]) -> float:
@@ -115,14 +100,10 @@ def _entropy(weights: list[Any]) -> float:
     return statistics.fmean(-sum(w * math.log(w) for w in edge if w) for cell in weights for edge in cell)
 
 
-def _course(log: Path) -> list[list[float]]:
+def _course(run: Path) -> list[list[float]]:
     """[epoch, mean entropy in it] of each epoch in which the choices were learnt."""
-    return [[line["epoch"], line["terms"]["choice_entropy"]] for line in _logged(log, "epoch")
+    return [[line["epoch"], line["terms"]["choice_entropy"]] for line in logged(run, "epoch")
             if "choice_entropy" in line["terms"]]
-
-
-def _main(*words: str) -> None:
-    subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def gradients(n: int = 256) -> list[dict[str, float]]:
@@ -166,10 +147,9 @@ def table_of(results: list[dict[str, Any]]) -> Table:
 
 def _spread(values: list[float | None]) -> str:
     """Mean and SD (n - 1) of the values that exist; how many do not."""
-    known = [value for value in values if value is not None]
-    sd = f" ± {statistics.stdev(known):.2f}" if len(known) > 1 else ""
-    missing = f" ({len(values) - len(known)} missing)" if len(known) < len(values) else ""
-    return number(statistics.fmean(known) if known else None) + sd + missing
+    mean, sd, known = spread(values)
+    missing = f" ({len(values) - known} missing)" if known < len(values) else ""
+    return number(mean) + ("" if sd is None else f" ± {sd:.2f}") + missing
 
 
 @styled
@@ -261,15 +241,11 @@ def _measured(frames: int, size: int, device: str) -> dict[str, float]:
 
 def main() -> int:
     """Run what is asked for, print it, and write it beside the other results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--set", dest="overrides", action="append", default=[], help="settings of all runs")
-    parser.add_argument("--people", nargs="+", default=[], metavar="WORD",
-                        help="words for synthesise without their dashes, as train 4 seconds 10")
-    parser.add_argument("--work", type=Path, default=None, help="folder that keeps data and runs")
-    parser.add_argument("--cost", action="store_true", help="only the cost of the full search")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    args = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--people", nargs="+", default=[], metavar="WORD",
+                         help="words for synthesise without their dashes, as train 4 seconds 10")
+    options.add_argument("--cost", action="store_true", help="only the cost of the full search")
+    args = options.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if args.cost:
         result = {"machine": machine("torch"), "device": device, **cost(device)}
@@ -277,12 +253,12 @@ def main() -> int:
         write_json(args.out / "autohr_cost.json", result)
         return 0
     people = [f"--{word}" if word.isalpha() else word for word in args.people]
-    results = []
-    for seed in args.seeds:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = (args.work or Path(temporary)).resolve() / f"seed{seed}"
-            results.append(one_seed(seed, folder, args.overrides, people))
-    _write(args.out, results, {"machine": machine("torch"), "device": device, "overrides": args.overrides})
+    asked = {"overrides": args.overrides, "people": people, "arms": ARMS,
+             "recipe": recipe(RECIPE, "data", "net", "method", "train", "run")}
+    for seeds in over_seeds(args.seeds, args.work, asked, lambda seed, folder: one_seed(
+            seed, folder, args.overrides, people)):
+        facts = {"machine": machine("torch"), "device": device, "overrides": args.overrides}
+        _write(args.out, list(seeds.values()), facts)
     return 0
 
 

@@ -10,12 +10,7 @@ to hold on real data or for the full nets.
 
 from __future__ import annotations
 
-import argparse
-import csv
-import io
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +19,17 @@ import torch
 from matplotlib.figure import Figure
 
 import nets
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import machine
+from benchmarks.seeds import call, csv_text, judged, new_set, over_seeds, parser, recipe, spread, with_sd
 from commands.building import trained_method
 from dataset.index import RecordingInfo, load_infos
 from dataset.reader import StoreClips
-from evaluation import protocols
-from evaluation.infer import infer
 from losses.video import psnr_db
 from nets import methods
-from utils.config import load
 from utils.contracts import InputSpec
 from utils.files import read_json, write_json, write_text
 from utils.runlog import say
 
-ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("physnet", "rppgnet", "stven", "joint")
 ORIGINAL = "original"
 SHOWN = {"pos": "POS", "physnet": "PhysNet", "rppgnet": "rPPGNet", "apart": "STVEN, rPPGNet",
@@ -47,27 +39,24 @@ CENTRED_SPAN = 255 / 128
 
 def one_seed(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Data, the four stages and the test of one seed: quality -> {"mae_bpm": by method, "psnr_db": ...}."""
-    raw, runs = folder / "raw", folder / "runs"
-    _main("synthesise", str(raw), "--seed", str(seed), "--hard", "0", "--control", "0")
-    common = {
-        "data.sets.0.root": raw, "data.store": folder / "store", "split.file": raw / "lists.json",
-        "run.output": runs, "run.seed": seed,
-    }
+    runs = folder / "runs"
+    common = new_set(folder, seed, "--hard", 0, "--control", 0)
     starts = {f"net.init_from.{part}": runs / f"compressed_{part}" for part in ("stven", "rppgnet")}
     for stage in STAGES:
-        words = [f"{k}={v}" for k, v in {**common, **(starts if stage == "joint" else {})}.items()]
-        extra = [word for word in overrides if word.partition(":")[0] in (stage, "all")]
-        words += [word.partition(":")[2] for word in extra]
-        _run(stage, words)
+        settings = {**common, **(starts if stage == "joint" else {})}
+        extra = [word.partition(":")[2] for word in overrides if word.partition(":")[0] in (stage, "all")]
+        call("run", recipe_of(stage), settings=settings, overrides=extra)
         if stage == "joint":
-            _run(stage, [*words, "run.name=compressed_apart", "train.epochs=0"])
+            extra += ["run.name=compressed_apart", "train.epochs=0"]
+            call("run", recipe_of(stage), settings=settings, overrides=extra)
     test = read_json(runs / "compressed_physnet" / "split.json")["parts"]["test"]["recordings"]
     infos = [info for info in load_infos(folder / "store", ["ubfc_rppg_2"]) if info.key in test]
     return judge(runs, infos)
 
 
-def _run(stage: str, words: list[str]) -> None:
-    _main("run", f"params/compressed/{stage}.json", *(w for word in words for w in ("--set", word)))
+def recipe_of(stage: str) -> str:
+    """The params of a stage."""
+    return f"params/compressed/{stage}.json"
 
 
 def judge(runs: Path, infos: list[RecordingInfo]) -> dict[str, Any]:
@@ -85,8 +74,7 @@ def judge(runs: Path, infos: list[RecordingInfo]) -> dict[str, Any]:
         rates = {}
         for name, method in trained.items():
             spec = method.input_spec.replace(quality=wanted, extras=(), qualities=())
-            waves = infer({name: method}, [StoreClips(info, spec) for info in infos])
-            rates[name] = protocols.score(waves, "default", bootstrap=0)["rows"][0]["mae_bpm"]
+            rates[name] = judged(method, infos, spec)[0]["mae_bpm"]
         found[quality] = {"mae_bpm": rates, "psnr_db": _psnr(stvens, infos, wanted, wide)}
         say(f"  {quality}: " + ", ".join(f"{name} {rate:.2f}" for name, rate in rates.items()))
     return found
@@ -109,20 +97,14 @@ def _psnr(stvens: dict[str, torch.nn.Module], infos: list[RecordingInfo], qualit
     return {name: float(np.mean(found)) for name, found in values.items()}
 
 
-def _main(*words: str) -> None:
-    subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-
-
 def summary(seeds: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """A row per quality: mean and SD (ddof 1) over seeds of each method's error and of both PSNR."""
     rows = []
     for quality in next(iter(seeds.values())):
         row: dict[str, Any] = {"quality": quality}
         for name in SHOWN:
-            errors = [one[quality]["mae_bpm"][name] for one in seeds.values()]
-            known = [error for error in errors if error is not None]
-            row[name] = [float(np.mean(known)), float(np.std(known, ddof=1)) if len(known) > 1 else None]
-            row[f"{name}_failed"] = len(errors) - len(known)
+            mean, sd, known = spread(one[quality]["mae_bpm"][name] for one in seeds.values())
+            row |= {name: [mean, sd], f"{name}_failed": len(seeds) - known}
         ratios = [one[quality]["psnr_db"] for one in seeds.values()]
         for kind in ("copy", "apart", "joint"):
             row[f"psnr_{kind}_db"] = float(np.mean([r[kind] for r in ratios])) if all(ratios) else None
@@ -132,16 +114,13 @@ def summary(seeds: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary as CSV text."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["quality", *(f"{shown} MAE [bpm]" for shown in SHOWN.values()), "PSNR copy [dB]",
-                     "PSNR STVEN [dB]", "PSNR STVEN, joint [dB]"])
-    for row in rows:
-        cells = [f"{row[name][0]:.2f}" + ("" if row[name][1] is None else f" +- {row[name][1]:.2f}")
-                 for name in SHOWN]
-        ratios = [row[f"psnr_{kind}_db"] for kind in ("copy", "apart", "joint")]
-        writer.writerow([row["quality"], *cells, *("" if r is None else f"{r:.2f}" for r in ratios)])
-    return text.getvalue()
+    header = ["quality", *(f"{shown} MAE [bpm]" for shown in SHOWN.values()), "PSNR copy [dB]",
+              "PSNR STVEN [dB]", "PSNR STVEN, joint [dB]"]
+    return csv_text([header, *(
+        [row["quality"], *(with_sd(*row[name]) for name in SHOWN),
+         *(with_sd(row[f"psnr_{kind}_db"], None) for kind in ("copy", "apart", "joint"))]
+        for row in rows
+    )])
 
 
 def figure(rows: list[dict[str, Any]], path: Path) -> None:
@@ -167,27 +146,18 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> int:
-    """Run all seeds and write the result, its table and its figure."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--set", action="append", default=[], dest="overrides",
-                        metavar="STAGE:section.key=value", help="another setting for a stage, or for all")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
-    seeds = {}
-    for seed in args.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            say(f"seed {seed}")
-            seeds[str(seed)] = one_seed(seed, Path(folder), args.overrides)
-    rows = summary(seeds)
-    recipes = {stage: load(ROOT / f"params/compressed/{stage}.json", [], []).model_dump(mode="json")["train"]
-               for stage in STAGES}
-    write_json(args.out / "compression.json", {
-        "machine": machine("torch", "av"), "train": recipes, "overrides": args.overrides, "seeds": seeds,
-        "summary": rows,
-    })
-    write_text(args.out / "compression.csv", table(rows))
-    figure(rows, args.out / "compression.png")
+    """Run all seeds; write the result, its table and its figure after each."""
+    args = parser(__doc__, setting="STAGE:section.key=value, or all:...").parse_args()
+    recipes = {stage: recipe(recipe_of(stage), "train")["train"] for stage in STAGES}
+    asked = {"train": recipes, "overrides": args.overrides}
+    rows: list[dict[str, Any]] = []
+    for seeds in over_seeds(args.seeds, args.work, asked, lambda *at: one_seed(*at, args.overrides)):
+        rows = summary(seeds)
+        write_json(args.out / "compression.json", {
+            "machine": machine("torch", "av"), **asked, "seeds": seeds, "summary": rows,
+        })
+        write_text(args.out / "compression.csv", table(rows))
+        figure(rows, args.out / "compression.png")
     say(table(rows))
     return 0
 

@@ -9,13 +9,9 @@ size: the order of the shares is not claimed to hold on real data or for the ful
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
-import json
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +19,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.machine import RESULTS, machine
+from benchmarks.seeds import call, judged, logged, new_set, over_seeds, parser, recipe, rows_of, spread
 from commands.building import trained_method
 from dataset.index import load_infos
-from dataset.reader import StoreClips
-from evaluation import protocols
-from evaluation.infer import infer
 from training.checkpoint import read_checkpoint
-from utils.config import load
 from utils.files import read_json, write_json, write_text
 from utils.runlog import say
 
-ROOT = Path(__file__).resolve().parent.parent
-RECIPE = ROOT / "params" / "ssl" / "contrast_phys.json"
+RECIPE = "params/ssl/contrast_phys.json"
 NET, COMPARED = "contrast_phys", ("green", "pos", "constant")
 WANTED_BPM = 3.0
 
@@ -43,18 +35,12 @@ def one_seed(
     seed: int, shares: list[float], flicker: float, folder: Path, overrides: list[str]
 ) -> list[dict[str, Any]]:
     """The set of a seed and a run on it for every label share."""
-    raw = folder / "raw"
-    _main("synthesise", str(raw), "--seed", str(seed), "--hard", "0", "--flicker", f"{flicker:g}")
-    common = {
-        "data.sets.0.root": raw, "data.store": folder / "store", "split.file": raw / "lists.json",
-        "run.output": folder / "runs", "run.seed": seed, "logging.figures": "false",
-        "evaluation.vital_signs": "false",
-    }
+    common = {**new_set(folder, seed, "--hard", 0, "--flicker", f"{flicker:g}"),
+              "logging.figures": "false", "evaluation.vital_signs": "false"}
     rows = []
     for share in shares:
         told = {**common, "method.options.label_share": share, "run.name": f"share_{share:g}"}
-        words = [*(f"{key}={value}" for key, value in told.items()), *overrides]
-        _main("run", str(RECIPE), *(part for word in words for part in ("--set", word)))
+        call("run", RECIPE, settings=told, overrides=overrides)
         run = folder / "runs" / f"share_{share:g}"
         rows.append({"seed": seed, "share": share, **_read(run),
                      "last_mae_bpm": _last_error(run, folder / "store")})
@@ -64,17 +50,16 @@ def one_seed(
 
 def _read(run: Path) -> dict[str, Any]:
     """Errors on the unseen, what was found in the controls, and the validations of one run."""
-    metrics = read_json(run / "metrics.json")
-    controls = [row for row in metrics["parts"]["control"]["rows"] if row["method"] == NET]
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = rows_of(run)
+    control = read_json(run / "metrics.json")["parts"]["control"]["rows"]
+    controls = [row for row in control if row["method"] == NET]
     return {
-        "mae_bpm": {row["method"]: row["mae_bpm"] for row in metrics["rows"]},
-        "rmse_bpm": {row["method"]: row["rmse_bpm"] for row in metrics["rows"]},
-        "n": metrics["rows"][0]["n"], "controls": len(controls),
+        "mae_bpm": {name: row["mae_bpm"] for name, row in rows.items()},
+        "rmse_bpm": {name: row["rmse_bpm"] for name, row in rows.items()},
+        "n": rows[NET]["n"], "controls": len(controls),
         "controls_found": sum(row["found"] for row in controls),
-        "seconds": max(line["elapsed_s"] for line in log),
-        "validations": [{"epoch": line["epoch"], **line["metrics"]} for line in log
-                        if line["event"] == "validation"],
+        "seconds": max(line["elapsed_s"] for line in logged(run)),
+        "validations": [{"epoch": line["epoch"], **line["metrics"]} for line in logged(run, "validation")],
     }
 
 
@@ -84,13 +69,8 @@ def _last_error(run: Path, store: Path) -> float | None:
     method.load_state_dict(read_checkpoint(run / "checkpoints" / "last.pt")["method"])
     keys = read_json(run / "split.json")["parts"]["test"]["recordings"]
     infos = [info for info in load_infos(store, ["ubfc_rppg_2"]) if info.key in keys]
-    waves = infer({NET: method}, [StoreClips(info, method.input_spec) for info in infos])
-    error: float | None = protocols.score(waves, "default", bootstrap=0)["rows"][0]["mae_bpm"]
+    error: float | None = judged(method, infos)[0]["mae_bpm"]
     return error
-
-
-def _main(*words: str) -> None:
-    subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,8 +82,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         errors = [row["mae_bpm"][name] for row in mine if row["mae_bpm"].get(name) is not None]
         line: dict[str, Any] = {
             "method": name, "label_share": share if name == NET else None,
-            "mae_bpm": float(np.mean(errors)) if errors else None,
-            "sd_over_seeds": float(np.std(errors, ddof=1)) if len(errors) > 1 else None,
+            **dict(zip(("mae_bpm", "sd_over_seeds"), spread(errors), strict=False)),
             "seeds": len(mine), "seeds_failed": len(mine) - len(errors),
         }
         if name == NET:
@@ -158,11 +137,10 @@ def figure(rows: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path) 
 def write(rows: list[dict[str, Any]], flicker: float, overrides: list[str], target: Path) -> None:
     """The result at `target` (.json), its table and its figure beside it."""
     lines = summary(rows)
-    recipe = load(RECIPE, [], []).model_dump(mode="json")
     write_json(target, {
         "machine": machine("torch", "mediapipe"), "flicker": flicker, "overrides": overrides,
         "summary": lines, "runs": rows,
-        "recipe": {name: recipe[name] for name in ("data", "net", "method", "train")},
+        "recipe": recipe(RECIPE, "data", "net", "method", "train"),
     })
     write_text(target.with_suffix(".csv"), table(lines))
     figure(rows, lines, target.with_suffix(".png"))
@@ -170,19 +148,16 @@ def write(rows: list[dict[str, Any]], flicker: float, overrides: list[str], targ
 
 def main() -> int:
     """Run all seeds and write the result after each of them."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.5, 1.0])
-    parser.add_argument("--flicker", type=float, default=0.0, help="of the sets' light; default: steady")
-    parser.add_argument("--work", type=Path, help="keep sets and runs here; what is finished stays")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], help="settings of all runs")
-    parser.add_argument("--out", type=Path, default=RESULTS / "contrast_phys.json")
-    args = parser.parse_args()
+    options = parser(__doc__, out=RESULTS / "contrast_phys.json")
+    options.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.5, 1.0])
+    options.add_argument("--flicker", type=float, default=0.0, help="of the sets' light; default: steady")
+    args = options.parse_args()
+    asked = {"shares": args.shares, "flicker": args.flicker, "overrides": args.overrides,
+             "recipe": recipe(RECIPE, "data", "net", "method", "train")}
     rows: list[dict[str, Any]] = []
-    for seed in args.seeds:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = args.work / f"seed{seed}" if args.work else Path(scratch)
-            rows += one_seed(seed, args.shares, args.flicker, folder, args.overrides)
+    for seeds in over_seeds(args.seeds, args.work, asked, lambda seed, folder: one_seed(
+            seed, args.shares, args.flicker, folder, args.overrides)):
+        rows = [row for found in seeds.values() for row in found]
         write(rows, args.flicker, args.overrides, args.out)
     say(table(summary(rows)))
     return 0

@@ -11,13 +11,8 @@ size of the errors is claimed to hold on real data.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import dataclasses
-import io
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,20 +21,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import nets
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import machine
+from benchmarks.seeds import call, csv_text, judged, new_set, over_seeds, parser, recipe, spread, with_sd
 from commands.building import trained_method
 from dataset.index import RecordingInfo, load_infos
-from dataset.reader import StoreClips
-from evaluation import protocols
-from evaluation.infer import infer
 from nets import methods
 from nets.methods.base import Method
-from utils.config import load
 from utils.files import read_json, write_json, write_text
 from utils.runlog import say
 from utils.signal import bandpass
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPES = {"meta_rppg": "Meta-rPPG", "physnet": "PhysNet"}
 VARIANTS = {"none": "no adaptation", "prototype": "prototype", "synthetic": "synthetic gradients",
             "both": "both"}
@@ -52,21 +43,22 @@ Row = dict[str, float | None]
 def one_seed(seed: int, folder: Path, overrides: list[str]) -> dict[str, Any]:
     """Data, both trainings and all answers of one seed: method -> variant -> part -> numbers."""
     raw, store = folder / "raw", folder / "store"
-    counts = [word for part, n in PEOPLE.items() for word in (f"--{part}", str(n))]
-    _main("synthesise", str(raw), "--gap", "--seed", str(seed), "--seconds", "12", *counts)
+    counts = [word for part, n in PEOPLE.items() for word in (f"--{part}", n)]
+    common = new_set(folder, seed, "--gap", "--seconds", 12, *counts)
     found: dict[str, Any] = {}
-    for recipe in RECIPES:
-        words = [
-            f"data.sets.0.root={raw}", f"data.store={store}", f"split.file={raw / 'lists.json'}",
-            f"run.output={folder / 'runs'}", f"run.seed={seed}", f"run.name={recipe}",
-            *(word.partition(":")[2] for word in overrides if word.partition(":")[0] in (recipe, "all")),
-        ]
-        _main("train", f"params/meta/gap_{recipe}.json", *(w for word in words for w in ("--set", word)))
-        method, _ = trained_method(folder / "runs" / recipe)
-        found[recipe] = {name: judge(_variant(method, name), store, raw) for name in VARIANTS}
-        say(f"  {recipe}: " + ", ".join(f"{name} {_shown(found[recipe][name]['test'])}" for name in VARIANTS))
+    for net in RECIPES:
+        extra = [word.partition(":")[2] for word in overrides if word.partition(":")[0] in (net, "all")]
+        call("train", recipe_of(net), settings={**common, "run.name": net}, overrides=extra)
+        method, _ = trained_method(folder / "runs" / net)
+        found[net] = {name: judge(_variant(method, name), store, raw) for name in VARIANTS}
+        say(f"  {net}: " + ", ".join(f"{name} {_shown(found[net][name]['test'])}" for name in VARIANTS))
     found["pos"] = {"none": judge(methods.build("classical", nets.build("pos")), store, raw)}
     return found
+
+
+def recipe_of(net: str) -> str:
+    """The params of a net's training."""
+    return f"params/meta/gap_{net}.json"
 
 
 def _variant(method: Method, name: str) -> Method:
@@ -83,8 +75,7 @@ def judge(method: Method, store: Path, raw: Path) -> dict[str, Row]:
 
 
 def _numbers(method: Method, infos: Sequence[RecordingInfo]) -> Row:
-    waves = infer({"answer": method}, [StoreClips(info, method.input_spec) for info in infos])
-    row = protocols.score(waves, "default", bootstrap=0)["rows"][0]
+    row, waves = judged(method, infos)
     both = [(np.stack([wave.predictions["answer"], wave.label]), wave.fps) for wave in waves]
     pairs = [bandpass(pair, fps, *BAND_HZ) for pair, fps in both]
     correlations = [float(np.corrcoef(pair)[0, 1]) if pair[0].any() else 0.0 for pair in pairs]
@@ -94,10 +85,6 @@ def _numbers(method: Method, infos: Sequence[RecordingInfo]) -> Row:
 
 def _shown(row: Row) -> str:
     return "-" if row["mae_bpm"] is None else f"{row['mae_bpm']:.2f} bpm"
-
-
-def _main(*words: str) -> None:
-    subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def summary(seeds: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -110,26 +97,19 @@ def summary(seeds: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
                 found = [seeds[seed][method][variant][part] for seed in seeds]
                 row: dict[str, Any] = {"method": method, "variant": variant, "part": part}
                 for name in ("mae_bpm", "pearson_r", "waveform_r"):
-                    known = [one[name] for one in found if one[name] is not None]
-                    row[name] = float(np.mean(known)) if known else None
-                    row[f"{name}_sd"] = float(np.std(known, ddof=1)) if len(known) > 1 else None
-                    row[f"{name}_n"] = len(known)
+                    row[name], row[f"{name}_sd"], row[f"{name}_n"] = spread(one[name] for one in found)
                 rows.append(row)
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The summary as CSV text."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "adaptation", "people", "MAE [bpm]", "r of the rates", "r of the waveforms"])
-    for row in rows:
-        cells = []
-        for name in ("mae_bpm", "pearson_r", "waveform_r"):
-            mean, sd = row[name], row[f"{name}_sd"]
-            cells.append("" if mean is None else f"{mean:.2f}" + ("" if sd is None else f" +- {sd:.2f}"))
-        writer.writerow([row["method"], row["variant"], row["part"], *cells])
-    return text.getvalue()
+    header = ["method", "adaptation", "people", "MAE [bpm]", "r of the rates", "r of the waveforms"]
+    return csv_text([header, *(
+        [row["method"], row["variant"], row["part"],
+         *(with_sd(row[name], row[f"{name}_sd"]) for name in ("mae_bpm", "pearson_r", "waveform_r"))]
+        for row in rows
+    )])
 
 
 def figure(rows: list[dict[str, Any]], seeds: dict[str, dict[str, Any]], path: Path) -> None:
@@ -137,11 +117,11 @@ def figure(rows: list[dict[str, Any]], seeds: dict[str, dict[str, Any]], path: P
     made = Figure(figsize=(3.6 * len(RECIPES), 3.2), layout="constrained")
     panels = np.atleast_1d(made.subplots(1, len(RECIPES), sharey=True))
     bars = {(row["method"], row["variant"]): row for row in rows if row["part"] == "test"}
-    for panel, (recipe, shown) in zip(panels, RECIPES.items(), strict=True):
-        heights = [bars[recipe, variant]["mae_bpm"] or 0.0 for variant in VARIANTS]
+    for panel, (net, shown) in zip(panels, RECIPES.items(), strict=True):
+        heights = [bars[net, variant]["mae_bpm"] or 0.0 for variant in VARIANTS]
         panel.bar(range(len(VARIANTS)), heights, color="0.8", width=0.6)
         for seed in seeds.values():
-            errors = [seed[recipe][variant]["test"]["mae_bpm"] for variant in VARIANTS]
+            errors = [seed[net][variant]["test"]["mae_bpm"] for variant in VARIANTS]
             panel.plot(range(len(VARIANTS)), [np.nan if e is None else e for e in errors], "o-", ms=3, lw=0.8)
         pos = bars["pos", "none"]["mae_bpm"]
         if pos is not None:
@@ -156,35 +136,19 @@ def figure(rows: list[dict[str, Any]], seeds: dict[str, dict[str, Any]], path: P
 
 
 def main() -> int:
-    """Run all seeds and write the result, its table and its figure."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--set", action="append", default=[], dest="overrides",
-                        metavar="RECIPE:section.key=value", help="another setting for a recipe, or for all")
-    parser.add_argument("--work", type=Path, help="keep data, runs and finished seeds here; go on from there")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
+    """Run all seeds; write the result, its table and its figure after each."""
+    args = parser(__doc__, setting="RECIPE:section.key=value, or all:...").parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    seeds = {}
-    for seed in args.seeds:
-        say(f"seed {seed}")
-        with tempfile.TemporaryDirectory() as folder:
-            place = args.work / f"seed{seed}" if args.work else Path(folder)
-            done = place / "result.json"
-            if not done.exists():
-                write_json(done, one_seed(seed, place, args.overrides))
-            seeds[str(seed)] = read_json(done)
-    rows = summary(seeds)
-    recipes = {name: load(ROOT / f"params/meta/gap_{name}.json", [], []).model_dump(mode="json")
-               for name in RECIPES}
-    chosen = {name: {key: recipe[key] for key in ("net", "method", "train", "data")}
-              for name, recipe in recipes.items()}
-    write_json(args.out / "meta_rppg.json", {
-        "machine": machine("torch"), "people": PEOPLE, "recipes": chosen, "overrides": args.overrides,
-        "seeds": seeds, "summary": rows,
-    })
-    write_text(args.out / "meta_rppg.csv", table(rows))
-    figure(rows, seeds, args.out / "meta_rppg.png")
+    recipes = {net: recipe(recipe_of(net), "net", "method", "train", "data") for net in RECIPES}
+    asked = {"people": PEOPLE, "recipes": recipes, "overrides": args.overrides}
+    rows: list[dict[str, Any]] = []
+    for seeds in over_seeds(args.seeds, args.work, asked, lambda *at: one_seed(*at, args.overrides)):
+        rows = summary(seeds)
+        write_json(args.out / "meta_rppg.json", {
+            "machine": machine("torch"), **asked, "seeds": seeds, "summary": rows,
+        })
+        write_text(args.out / "meta_rppg.csv", table(rows))
+        figure(rows, seeds, args.out / "meta_rppg.png")
     say(table(rows))
     return 0
 
