@@ -43,8 +43,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	@for name in preprocessing clip_reading metrics classical training_step; do \
-	  $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench $(ARGS)
 
 clean:
 	rm -rf runs data/store data/demo

@@ -48,7 +48,7 @@ def ms_per_clip(read: Callable[[int], Any], starts: list[int]) -> float:
     return 1e3 * (time.process_time() - begin) / len(starts)
 
 
-def measure(path: Path) -> dict[str, float]:
+def measure(path: Path, n_clips: int = N_CLIPS, rounds: int = ROUNDS) -> dict[str, float]:
     """Median over interleaved rounds of each way to read, in CPU milliseconds per clip."""
     stored, out = StoredRecording(path), np.empty((CLIP, SIZE, SIZE, 3), np.uint8)
     with h5py.File(path) as file:
@@ -62,8 +62,8 @@ def measure(path: Path) -> dict[str, float]:
             "h5py slice, new array": lambda start: frames[start : start + CLIP],
         }
         rng, times = np.random.default_rng(1), {name: [] for name in ways}  # type: ignore[var-annotated]
-        for _ in range(ROUNDS):
-            starts = [int(start) for start in rng.integers(0, N_FRAMES - CLIP, N_CLIPS)]
+        for _ in range(rounds):
+            starts = [int(start) for start in rng.integers(0, N_FRAMES - CLIP, n_clips)]
             for name, read in ways.items():
                 times[name].append(ms_per_clip(read, starts))
     return {name: round(statistics.median(values), 3) for name, values in times.items()}

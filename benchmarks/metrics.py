@@ -59,6 +59,21 @@ def milliseconds(work: Callable[[], object]) -> float:
     return 1000 * statistics.median(spent)
 
 
+def processor_s(n: int) -> dict[str, float]:
+    """Processor seconds of reading a file of `n` recordings, and of scoring it under each preset."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "waveforms.h5"
+        write_waveforms(path, [recording(index, METHODS) for index in range(n)])
+        start = time.process_time()
+        waveforms, _ = read_waveforms(path)
+        spent = {"reading": time.process_time() - start}
+    for name in protocols.names():
+        start = time.process_time()
+        protocols.score(waveforms, name, constant_bpm=80.0, with_windows=False)
+        spent[name] = time.process_time() - start
+    return spent
+
+
 def measure() -> dict[str, Any]:
     """Seconds of reading and of every preset for the file; milliseconds of one method in one recording."""
     wave = recording(0, {"net": METHODS["net"]})

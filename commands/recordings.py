@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 from pathlib import Path
 
 from dataset.index import RecordingInfo, load_failed, load_infos, load_left_out, recording_key
 from dataset.split import Parts, make_split
 from preprocessing.defects import known, left_out
+from preprocessing.manifest import Manifest
 from preprocessing.run import StoreReport, preprocess
 from utils.errors import UserError
 from utils.files import digest, read_json, write_json
@@ -15,6 +18,7 @@ from utils.settings import RunConfig
 
 def fill(config: RunConfig) -> StoreReport:
     """Bring the store up to date."""
+    gc.freeze()  # the libraries' objects stay: collections among many recordings need not visit them
     return preprocess(
         config.data.sets, Path(config.data.store), config.preprocessing, config.logging.progress
     )
@@ -27,14 +31,15 @@ def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     so for recordings with an origin of their own, which only bear the names of a dataset's.
     """
     store, names = Path(config.data.store), [entry.name for entry in config.data.sets]
-    excluded = load_left_out(store, {entry.name: left_out(entry) for entry in config.data.sets})
+    read = functools.cache(Manifest)  # one parse of a large manifest serves all three
+    excluded = load_left_out(store, {entry.name: left_out(entry) for entry in config.data.sets}, read)
     exclude = {
         entry.name: [*entry.exclude, *(info.recording for info in excluded if info.dataset == entry.name)]
         for entry in config.data.sets
     }
-    infos = {info.key: info for info in load_infos(store, names, exclude)}
+    infos = {info.key: info for info in load_infos(store, names, exclude, read)}
     parts = make_split(
-        list(infos.values()), config.split, config.run.seed, failed=load_failed(store, names, exclude),
+        list(infos.values()), config.split, config.run.seed, failed=load_failed(store, names, exclude, read),
         excluded=excluded, require=("train", "test") if _is_trained(config) else ("test",),
     )
     parts.exclusion_reasons = {info.key: info.reason for info in excluded}

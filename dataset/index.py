@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from preprocessing.manifest import Manifest
 from utils.errors import UserError
 from utils.files import natural_key
 from utils.registry import did_you_mean
+
+Read = Callable[[Path], Manifest]
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,16 @@ def recording_key(dataset: str, recording: str) -> str:
 
 
 def load_infos(
-    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]] | None = None
+    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]] | None = None,
+    read: Read = Manifest,
 ) -> list[RecordingInfo]:
     """The usable recordings of the named datasets, in natural order, from the manifests alone.
 
-    exclude: recording ids left out, by dataset. UserError for a dataset without a manifest and for an
-    excluded id that nobody knows.
+    exclude: recording ids left out, by dataset. read: opens a manifest, here and below. UserError for a
+    dataset without a manifest and for an excluded id that nobody knows.
     """
     infos = []
-    for name, recording, entry in _entries(store, names, exclude or {}, "done"):
+    for name, recording, entry in _entries(store, names, exclude or {}, "done", read):
         infos.append(RecordingInfo(
             key=recording_key(name, recording), dataset=name, subject=entry["subject"], recording=recording,
             path=Path(store) / name / entry["file"], n_frames=entry["n_frames"], fps=float(entry["fps"]),
@@ -73,18 +76,21 @@ def load_infos(
 
 
 def load_failed(
-    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]] | None = None
+    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]] | None = None,
+    read: Read = Manifest,
 ) -> list[FailedRecording]:
     """The recordings of the named datasets that failed in preprocessing, in natural order."""
     return [_unusable(name, recording, entry)
-            for name, recording, entry in _entries(store, names, exclude or {}, "failed")]
+            for name, recording, entry in _entries(store, names, exclude or {}, "failed", read)]
 
 
-def load_left_out(store: Path, reasons: Mapping[str, Mapping[str, str]]) -> list[FailedRecording]:
+def load_left_out(
+    store: Path, reasons: Mapping[str, Mapping[str, str]], read: Read = Manifest
+) -> list[FailedRecording]:
     """Those of the recordings left out by the params, a reason by dataset and id, that the data holds."""
     found = []
     for name in sorted(reasons, key=natural_key):
-        entries = Manifest(Path(store) / name / MANIFEST).entries
+        entries = read(Path(store) / name / MANIFEST).entries
         held = sorted((key for key in reasons[name] if key in entries), key=natural_key)
         found += [_unusable(name, key, {**entries[key], "reason": reasons[name][key]}) for key in held]
     return found
@@ -98,15 +104,15 @@ def _unusable(name: str, recording: str, entry: Mapping[str, Any]) -> FailedReco
 
 
 def _entries(
-    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]], status: str
+    store: Path, names: Sequence[str], exclude: Mapping[str, Sequence[str]], status: str, read: Read
 ) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for name in sorted(names, key=natural_key):
         path = Path(store) / name / MANIFEST
         if not path.exists():
             raise UserError(f"{path}: no such file; run `python main.py preprocess` for {name} first")
-        entries = Manifest(path).entries
-        left_out = exclude.get(name, ())
-        for recording in left_out:
+        entries = read(path).entries
+        left_out = set(exclude.get(name, ()))
+        for recording in exclude.get(name, ()):
             if recording not in entries:
                 hint = did_you_mean(recording, list(entries))
                 raise UserError(f"data.sets: {name} has no recording {recording!r} to exclude{hint}")

@@ -159,7 +159,9 @@ def two_sides(lengths: Sequence[int], people: Sequence[str], seed: int) -> np.nd
         raise UserError(f'batch plan "halves" deals people to two sides, and the training part has '
                         f"{len(names)}; check section split")
     order = sample_rng(seed, _SIDE_STREAM).permutation(len(names))
-    frames = {name: sum(n for n, who in zip(lengths, people, strict=True) if who == name) for name in names}
+    frames = dict.fromkeys(names, 0)
+    for n, who in zip(lengths, people, strict=True):
+        frames[who] += n
     load, side = [0, 0], {}
     for place in order:
         side[names[place]] = int(load[1] < load[0])

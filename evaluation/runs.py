@@ -16,9 +16,9 @@ from utils.files import digest, read_json, safe_name
 FOLDED = ("kfold", "loso", "folds")
 # What may differ between runs of one experiment: where and how it ran, its seed and its fold.
 NOT_THE_EXPERIMENT = (
-    "run", "logging", "data.store", "data.workers", "preprocessing.enabled", "preprocessing.workers",
-    "preprocessing.timeout_s", "preprocessing.allow_failed", "preprocessing.verify", "train.checkpoint_steps",
-    "split.fold", "evaluation.batch",
+    "run", "logging", "data.store", "data.workers", "data.keep", "preprocessing.enabled",
+    "preprocessing.workers", "preprocessing.cluster", "preprocessing.timeout_s", "preprocessing.allow_failed",
+    "preprocessing.verify", "train.checkpoint_steps", "split.fold", "evaluation.batch",
 )
 
 

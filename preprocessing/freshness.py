@@ -25,7 +25,8 @@ MAX_HASHED = 8
 """Files of one suffix a recording may have before only the first, middle and last are hashed."""
 _LIBRARIES = ("mediapipe", "opencv-contrib-python-headless")
 _NOT_CONTENT = (
-    "__init__", "freshness", "manifest", "plan", "pool", "report", "run", "store", "stored", "work",
+    "__init__", "cluster", "freshness", "manifest", "plan", "pool", "report", "run", "store", "stored",
+    "work",
 )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ from utils import files
 from utils.errors import UserError
 
 SCHEMA_VERSION = 1
-NAME = "manifest.json"
+NAME, JOURNAL = "manifest.json", "manifest.journal"
 _STATUSES = ("done", "failed", "absent")
 _DONE_FIELDS: dict[str, type | tuple[type, ...]] = {
     "subject": str, "dataset": str, "conditions": dict, "n_frames": int, "fps": (int, float),
@@ -25,6 +28,8 @@ class Manifest:
 
     A line's `status` is "done", "failed" or "absent" (excluded, or its source is no longer there: not
     used); the last two with a `reason`. A file without a line that is "done" does not exist.
+    While a store is being filled, new lines go to a journal beside it, so that the n-th costs no more
+    than the first; `write` takes them in, and so does reading, whatever ended the program in between.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,6 +43,7 @@ class Manifest:
             for recording, entry in value["recordings"].items():
                 _check(path, recording, entry)
                 self.entries[recording] = entry
+        self._replay()
 
     def done(self) -> dict[str, dict[str, Any]]:
         """The lines of the recordings that can be used."""
@@ -47,14 +53,49 @@ class Manifest:
         """Where the HDF5 file of a recording lies, whether or not it exists."""
         return self.path.parent / f"{files.safe_name(recording)}.h5"
 
+    def add(self, recording: str, entry: dict[str, Any]) -> None:
+        """Set a line and keep it at once, in the journal; Stopped when the disk is full."""
+        self.entries[recording] = entry
+        line = json.dumps([recording, entry], allow_nan=False) + "\n"
+        try:
+            with open(self._journal, "a", encoding="utf-8") as handle:
+                handle.write(line)
+                handle.flush()
+                os.fsync(handle.fileno())
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise files.disk_full(self._journal) from error
+            raise
+
     def write(self) -> None:
         """Publish all lines atomically, in natural order; unchanged ones are left alone."""
         if not self.is_published():
             files.write_text(self.path, self._text())
+            self._journal.unlink(missing_ok=True)
 
     def is_published(self) -> bool:
         """Whether the file says what `entries` says."""
-        return self.path.exists() and self.path.read_text(encoding="utf-8") == self._text()
+        if self._journal.exists() or not self.path.exists():
+            return False
+        return self.path.read_text(encoding="utf-8") == self._text()
+
+    @property
+    def _journal(self) -> Path:
+        return self.path.with_name(JOURNAL)
+
+    def _replay(self) -> None:
+        """Take in the journal's lines; one without its end was cut off while it was written."""
+        if not self._journal.exists():
+            return
+        *lines, _ = self._journal.read_text(encoding="utf-8", errors="replace").split("\n")
+        for number, line in enumerate(lines, 1):
+            place = f"{self._journal} line {number}"
+            value = files.parse_json(line, place)
+            if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
+                raise UserError(f"{place}: not a line of a manifest; delete the file, and what it lists "
+                                "is made again")
+            _check(self._journal, value[0], value[1])
+            self.entries[value[0]] = value[1]
 
     def _text(self) -> str:
         ordered = sorted(self.entries, key=files.natural_key)

@@ -39,6 +39,22 @@ class DatasetPlan:
         return self.manifest.path.parent
 
 
+class _Wanted:
+    """What the params want of one raw set, worked out once for all of its recordings."""
+
+    def __init__(self, raw_set: RawSet, settings: Preprocessing) -> None:
+        self.raw_set, self.settings, self.root = raw_set, settings, Path(raw_set.root)
+        self.left_out = defects.left_out(raw_set)
+        self.extraction = ExtractSettings.from_params(settings)
+        self._contents: dict[type, dict[str, Any]] = {}
+
+    def content(self, kind: type) -> dict[str, Any]:
+        """`freshness.content_settings` of recordings of that class."""
+        if kind not in self._contents:
+            self._contents[kind] = freshness.content_settings(self.extraction, self.raw_set.options, kind)
+        return self._contents[kind]
+
+
 def make(
     sets: list[RawSet], store: Path, settings: Preprocessing, progress: bool
 ) -> dict[str, DatasetPlan]:
@@ -52,12 +68,14 @@ def make(
         plan = plans[name] = DatasetPlan(Manifest(store / files.safe_name(name) / NAME))
         same = [raw_set for raw_set in sets if raw_set.name == name]
         at_hand = [raw_set for raw_set in same if settings.enabled or Path(raw_set.root).exists()]
-        items = [(raw_set, item) for raw_set in at_hand for item in _recordings(raw_set)]
+        items = [(wanted, item) for wanted in (_Wanted(raw_set, settings) for raw_set in at_hand)
+                 for item in _recordings(wanted.raw_set)]
         _refuse_twins(name, [item.recording for _, item in items])
-        for raw_set, recording in runlog.track(items, f"checking {name}", enabled=progress):
+        for wanted, recording in runlog.track(items, f"checking {name}", enabled=progress):
             interrupt.check()
-            _place(plan, raw_set, recording, settings)
-        gone = [key for key in plan.manifest.entries if key not in {item.recording for _, item in items}]
+            _place(plan, wanted, recording)
+        there = {item.recording for _, item in items}
+        gone = [key for key in plan.manifest.entries if key not in there]
         if settings.enabled:
             _set_aside(plan, gone)
         else:
@@ -70,7 +88,6 @@ def _recordings(raw_set: RawSet) -> list[RawRecording]:
     """The recordings of a set in natural order; UserError when it is not what params say."""
     try:
         source = _built(raw_set)
-        defects.left_out(raw_set)
         found = sorted(source.recordings(), key=lambda item: files.natural_key(item.recording))
         is_made_up = (Path(raw_set.root) / ORIGIN_FILE).is_file()
         notes = [] if is_made_up else source.notes()  # a made copy is small on purpose
@@ -116,10 +133,10 @@ def _refuse_twins(name: str, recordings: list[str]) -> None:
         raise UserError(f"data.sets: {name} has recordings with the same id: {', '.join(twins)}")
 
 
-def _place(plan: DatasetPlan, raw_set: RawSet, recording: RawRecording, settings: Preprocessing) -> None:
+def _place(plan: DatasetPlan, wanted: _Wanted, recording: RawRecording) -> None:
     """Decide about one recording: left out, failed at once, reused, or a task."""
     key, report, entries = recording.recording, plan.report, plan.manifest.entries
-    left_out = defects.left_out(raw_set)
+    settings, root, left_out = wanted.settings, wanted.root, wanted.left_out
     if key in left_out:
         report.excluded.append(key)
         entries.setdefault(key, {
@@ -127,9 +144,8 @@ def _place(plan: DatasetPlan, raw_set: RawSet, recording: RawRecording, settings
             "people": recording.people,
         })
         return
-    chosen, root = ExtractSettings.from_params(settings), Path(raw_set.root)
-    content = freshness.content_settings(chosen, raw_set.options, type(recording))
-    task = Task(recording, root, plan.manifest.file(key), chosen, content, {})
+    content = wanted.content(type(recording))
+    task = Task(recording, root, plan.manifest.file(key), wanted.extraction, content, {})
     try:
         task = replace(task, identity=freshness.identity(recording, root, settings.verify))
     except (UserError, OSError) as error:

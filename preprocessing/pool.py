@@ -1,5 +1,8 @@
 """A bounded pool of spawned workers in which a crash, a kill or a hang costs one task only.
 
+A task whose worker was lost (killed, for example for lack of memory, or crashed) is tried once more at
+the end, with no other beside it; then it has failed. What hangs or raises is not tried again.
+
 Only `spawn`: a fork after mediapipe was used in the parent ends in a deadlock. Only the standard
 library is imported here, so that a worker starts fast and sets its thread limits before the rest.
 """
@@ -30,7 +33,8 @@ POLL_S = 0.2
 START_S = 60.0
 PAUSE_S = 5.0
 LOG_TAIL = 2000
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FFMPEG_THREADS")
+AGAIN = "; so it was when tried again with no other beside it"
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FFMPEG_THREADS")
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,9 @@ def run(
     """Run `work(task, beat)` for every (key, task) in spawned processes and hand over each outcome.
 
     work: an importable function; it calls `beat(units)`, units done so far of its task, and is
-    killed when it does not for `timeout_s`. done, alive (units done since the last call): called
-    in this process. Stopped, raised by a task, ends the pool; so do Interrupted and Ctrl-C. No
-    worker outlives the call, nor this process.
+    killed when it does not for `timeout_s`. done, alive (units done since the last call; negative
+    where they were lost): called in this process. Stopped, raised by a task, ends the pool; so do
+    Interrupted and Ctrl-C. No worker outlives the call, nor this process.
     """
     with tempfile.TemporaryDirectory(prefix="rppg-pool-") as logs:
         pool = _Pool(deque(tasks), work, timeout_s, done, alive, Path(logs))
@@ -82,13 +86,14 @@ class _Worker:
         self.process.start()
         theirs.close()
         self.key: Any = None
+        self.task: Any = None
         self.has_begun = False
         self.units = 0
         self.heard = time.monotonic()
 
     def give(self, key: Any, work: Work, task: Any) -> None:
         """Hand over a task; a worker that is already dead shows at the next look."""
-        self.key, self.units, self.heard = key, 0, time.monotonic()
+        self.key, self.task, self.units, self.heard = key, task, 0, time.monotonic()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.channel.send((work, task))
 
@@ -129,11 +134,15 @@ class _Pool:
         self._done, self._alive, self._logs = done, alive, logs
         self._workers: list[_Worker] = []
         self._n_started = 0
+        self._again: deque[tuple[Any, Any]] = deque()
+        self._lost: set[Any] = set()
 
     def run(self, n_workers: int) -> None:
         looked = time.monotonic()
-        while self._queue or any(worker.key is not None for worker in self._workers):
+        while self._is_busy() or self._queue or self._again:
             interrupt.check()
+            if not self._queue and self._again and not self._is_busy():
+                self._queue.append(self._again.popleft())  # alone: the next comes when it is done
             self._employ(n_workers)
             watched = [end for w in self._workers for end in (w.channel, w.process.sentinel)]
             ready = wait(watched, timeout=POLL_S)
@@ -146,6 +155,9 @@ class _Pool:
                     worker.heard = time.monotonic()
             looked = time.monotonic()
             self._end_silent(looked)
+
+    def _is_busy(self) -> bool:
+        return any(worker.key is not None for worker in self._workers)
 
     def kill_all(self) -> None:
         for worker in self._workers:
@@ -175,10 +187,10 @@ class _Pool:
                 if worker not in self._workers:
                     return
         except (EOFError, OSError):  # dead, perhaps in the middle of a message
-            self._dismiss(worker, worker.death())
+            self._lose(worker)
             return
         if not worker.process.is_alive() and not worker.channel.poll():
-            self._dismiss(worker, worker.death())
+            self._lose(worker)
 
     def _take(self, worker: _Worker, message: tuple[Any, ...]) -> None:
         kind, *content = message
@@ -188,12 +200,12 @@ class _Pool:
             worker.units = content[0]
             return
         key, worker.key = worker.key, None
+        value, reason, detail = content
         if kind == "stopped":
-            raise Stopped(content[0])
+            raise Stopped(reason)
         if kind == "broken":
             self._workers.remove(worker)
             worker.kill()
-        value, reason, detail = content
         self._done(Outcome(key, value, reason, detail))
 
     def _end_silent(self, now: float) -> None:
@@ -202,6 +214,17 @@ class _Pool:
             limit = self._timeout_s if worker.has_begun else max(self._timeout_s, START_S)
             if worker.key is not None and now - worker.heard > limit:
                 self._dismiss(worker, f"no progress for {limit:g} s; the worker was stopped")
+
+    def _lose(self, worker: _Worker) -> None:
+        """A worker is dead: its task, if any, is kept for a second try, or has failed in it."""
+        key = worker.key
+        if key is None or key in self._lost:
+            return self._dismiss(worker, worker.death() + AGAIN)
+        self._lost.add(key)
+        self._again.append((key, worker.task))
+        self._alive(-worker.units)
+        worker.key = None
+        return self._dismiss(worker, "")
 
     def _dismiss(self, worker: _Worker, reason: str) -> None:
         """Remove a worker that is dead or has to be; its task, if any, has failed."""
@@ -215,7 +238,7 @@ def _serve(channel: Connection, log: str) -> None:
     """The worker's side: one task after the other until the parent is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent decides, and kills
         signal.signal(number, signal.SIG_IGN)
-    for name in _ONE_THREAD:
+    for name in ONE_THREAD:
         os.environ[name] = "1"
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
     faulthandler.enable()
@@ -234,20 +257,24 @@ def _answer(channel: Connection) -> None:
             last = time.monotonic()
             channel.send(("beat", units))
 
-    answer: tuple[Any, ...]
     try:
         work, task = channel.recv()
         beat(0)
-        answer = ("done", work(task, beat), None, "")
+        channel.send(attempt(work, task, beat))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(1)
+
+
+def attempt(work: Work, task: Any, beat: Callable[[int], None]) -> tuple[str, Any, str | None, str]:
+    """How a task went, as (kind, value, reason, detail); kind: done, failed, broken (a bug) or stopped."""
+    try:
+        return "done", work(task, beat), None, ""
     except Stopped as error:
-        answer = ("stopped", str(error))
+        return "stopped", None, str(error), ""
     except UserError as error:
-        answer = ("failed", None, str(error), "")
+        return "failed", None, str(error), ""
     except Exception as error:
-        answer = ("broken", None, f"{type(error).__name__}: {error}", traceback.format_exc())
-    channel.send(answer)
+        return "broken", None, f"{type(error).__name__}: {error}", traceback.format_exc()
 
 
 def _end_with_parent() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from preprocessing import cluster, pool
 from preprocessing import plan as planning
-from preprocessing import pool
 from preprocessing.plan import DatasetPlan
 from preprocessing.report import DatasetReport, StoreReport
-from preprocessing.work import Task, make_recording
+from preprocessing.work import Task, make_as_planned, make_recording
 from utils import files, runlog
 from utils.errors import UserError
 from utils.settings import Preprocessing, RawSet
@@ -74,10 +75,12 @@ def _fill(
     for plan in plans.values():
         _clear_stale(plan)
     try:
-        _run_pool(plans, settings, progress, work)
+        _work_through(plans, store, settings, progress, work)
     finally:
         for plan in plans.values():
             files.remove_leftovers(plan.folder)
+            if plan.tasks:
+                plan.manifest.write()
 
 
 def _clear_stale(plan: DatasetPlan) -> None:
@@ -94,10 +97,11 @@ def _clear_stale(plan: DatasetPlan) -> None:
             runlog.say(f"store {plan.folder.name}: {n} {why}: made again")
 
 
-def _run_pool(plans: dict[str, DatasetPlan], settings: Preprocessing, progress: bool, work: Work) -> None:
-    """Work through all tasks; every outcome is in the manifest before the next is waited for."""
+def _work_through(
+    plans: dict[str, DatasetPlan], store: Path, settings: Preprocessing, progress: bool, work: Work
+) -> None:
+    """Work through all tasks; every outcome is kept by its manifest before the next is waited for."""
     tasks = {(name, key): task for name, plan in plans.items() for key, task in plan.tasks.items()}
-    n_workers = min(settings.workers or pool.usable_cores(), len(tasks))
     bar = runlog.Progress(len(tasks), "preprocessing", progress)
     n_frames = 0
 
@@ -112,7 +116,13 @@ def _run_pool(plans: dict[str, DatasetPlan], settings: Preprocessing, progress: 
         bar.step()
 
     try:
-        pool.run(tasks.items(), work, n_workers, settings.timeout_s, done, alive)
+        if settings.cluster and tasks:
+            checked = functools.partial(make_as_planned, work=work)
+            cluster.run(tasks.items(), checked, settings.cluster, store, settings.timeout_s, done, alive,
+                        settings.workers)
+        else:
+            n_workers = min(settings.workers or pool.usable_cores(), len(tasks))
+            pool.run(tasks.items(), work, n_workers, settings.timeout_s, done, alive)
     finally:
         bar.close()
 
@@ -122,12 +132,11 @@ def _record(plan: DatasetPlan, key: str, outcome: pool.Outcome) -> None:
     task = plan.tasks[key]
     if outcome.reason is None:
         plan.report.made.append(key)
-        plan.manifest.entries[key] = outcome.value
+        plan.manifest.add(key, outcome.value)
     else:
         plan.report.failed[key] = outcome.reason
-        plan.manifest.entries[key] = {
+        plan.manifest.add(key, {
             "status": "failed", "reason": outcome.reason, "traceback": outcome.detail, **task.description(),
-        }
+        })
         for path in plan.folder.glob(f".{task.target.name}.*.tmp"):
             path.unlink(missing_ok=True)
-    plan.manifest.write()

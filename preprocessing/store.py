@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -66,7 +67,7 @@ class RecordingWriter:
         files.require_space(path, expected_bytes)
         self.path, self.n_frames = path, 0
         self._size, self._expected, self._written = size, expected_bytes, 0
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         self._raw: hdf5.SafeFile | None = self._begin()
         self._file = h5py.File(self._raw, "w")
         self._buffers: dict[str, np.ndarray] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from preprocessing.manifest import SCHEMA_VERSION, missing_fields
 from preprocessing.sources import RawRecording
 from preprocessing.store import RecordingWriter, estimate_bytes
 from utils import files, signal
-from utils.errors import UserError
+from utils.errors import Stopped, UserError
 
 Beat = Callable[[], None]
 RATE_HZ = (0.65, 3.5)
@@ -80,6 +81,18 @@ def make_recording(task: Task, beat: Callable[[int], None], extractor: Extract =
         raise ValueError(f"the manifest has no place for it: {', '.join(wrong)}")
     files.to_json(line)  # here it costs this recording, in the manifest it would cost all
     return line
+
+
+def make_as_planned(
+    task: Task, beat: Callable[[int], None], work: Callable[[Task, Callable[[int], None]], dict[str, Any]]
+) -> dict[str, Any]:
+    """`work(task, beat)` on a machine that may differ; Stopped where it would make something else."""
+    here = freshness.content_settings(task.settings, task.content["options"], type(task.recording))
+    differing = freshness.differing_keys(task.content, here)
+    if differing:
+        raise Stopped(f"the worker on {socket.gethostname()} would make other recordings: it differs in "
+                      f"{', '.join(differing)}; give every worker this project and its packages")
+    return work(task, beat)
 
 
 def _expected_bytes(task: Task) -> int:

@@ -1,6 +1,7 @@
 """A made-up dataset whose recordings misbehave on demand, and a program that preprocesses it.
 
-`<id>.npy` holds the frames; `<id>.txt` the behaviour of the worker that reads them.
+`<id>.npy` holds the frames; `<id>.txt` the behaviour of the worker that reads them; "once" before it:
+only of the first worker that does.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def fill_the_disk() -> None:
 BEHAVIOURS: dict[str, Callable[[], Any]] = {
     "good": lambda: None,
     "slow": lambda: time.sleep(0.4),
+    "late": lambda: time.sleep(1.5),
     "hang": lambda: time.sleep(600),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(7),
@@ -128,6 +130,10 @@ def write_raw(root: Path, behaviours: dict[str, str], n_frames: int = 40) -> Non
 def fake_extract(recording: Any, settings: Any, sink: Any, beat: Callable[[], None]) -> Any:
     """Copy the frames; halfway through, do what the recording's text says."""
     behaviour = recording.files()[1].read_text().strip()
+    if behaviour.startswith("once "):
+        seen = recording.files()[1].with_suffix(".seen")
+        behaviour = "good" if seen.exists() else behaviour.removeprefix("once ")
+        seen.touch()
     reader = recording.open_frames()
     for index, frame in enumerate(reader):
         if index == reader.n_declared // 2:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preprocessing import freshness, plan, run
+from preprocessing import freshness, plan, pool, run
 from preprocessing.manifest import Manifest
 from preprocessing.report import StoreReport
 from preprocessing.sources.base import SOURCES
@@ -122,6 +122,64 @@ def test_crashes_are_told_apart(tmp_path: Path) -> None:
     entries = manifest_of(tmp_path / "store")
     assert "in segfault" in entries["a"]["traceback"]
     assert "in stumble" in entries["c"]["traceback"]
+
+
+def work_alone(task: tuple[Path, bool], beat: Callable[[int], None]) -> bool:
+    """Whether another was at work meanwhile; where asked for, ends the worker the first time."""
+    mark, is_guilty = task
+    seen = mark.with_suffix(".seen")
+    mark.touch()
+    time.sleep(0.3)
+    if is_guilty and not seen.exists():
+        seen.touch()
+        mark.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    others = [path for path in mark.parent.glob("*.on") if path != mark]
+    mark.unlink()
+    return bool(others)
+
+
+def test_what_a_lost_worker_had_is_done_again_alone(tmp_path: Path) -> None:
+    """Two workers are killed once: their tasks are done in the end, when no other is at work."""
+    tasks = [(key, (tmp_path / f"{key}.on", key in "ab")) for key in "abcdef"]
+    ended: list[pool.Outcome] = []
+    pool.run(tasks, work_alone, 2, 30.0, ended.append)
+    assert [outcome.reason for outcome in ended] == [None] * 6
+    assert {outcome.key for outcome in ended[-2:]} == {"a", "b"}
+    assert [outcome.value for outcome in ended[-2:]] == [False, False]
+
+
+def test_a_lost_worker_costs_nothing(tmp_path: Path) -> None:
+    """A recording whose worker is killed once is made; one that kills every worker says that it was so."""
+    write_raw(tmp_path / "raw", {"a": "once kill", "b": "good", "c": "kill"}, n_frames=4)
+    part = fill(tmp_path / "raw", tmp_path / "store").datasets[NAME]
+    assert (part.made, list(part.failed)) == (["a", "b"], ["c"])
+    assert part.failed["c"].endswith("so it was when tried again with no other beside it")
+    assert leftovers(tmp_path / "store") == []
+
+
+def test_lines_are_kept_one_by_one(filled: Path, tmp_path: Path) -> None:
+    """A program that ends while it fills a store loses no line that was added; a torn one is left out."""
+    entries = manifest_of(filled / "store")
+    manifest = Manifest(tmp_path / "manifest.json")
+    for key in ("p1", "p2"):
+        manifest.add(key, entries[key])
+    assert Manifest(tmp_path / "manifest.json").entries == {key: entries[key] for key in ("p1", "p2")}
+    journal = tmp_path / "manifest.journal"
+    journal.write_text(journal.read_text() + '["p10", {"status": "do')
+    again = Manifest(tmp_path / "manifest.json")
+    assert list(again.entries) == ["p1", "p2"] and not again.is_published()
+    again.write()
+    assert not journal.exists() and again.is_published()
+    assert Manifest(tmp_path / "manifest.json").entries == again.entries
+
+
+@pytest.mark.parametrize("line", ["[]", '["p1"]', '["../p1", {"status": "failed", "reason": ""}]', "["])
+def test_a_damaged_journal_is_named(tmp_path: Path, line: str) -> None:
+    """A whole line that is none of a manifest is refused by the file's name."""
+    (tmp_path / "manifest.journal").write_text(line + "\n")
+    with pytest.raises(UserError, match="manifest.journal"):
+        Manifest(tmp_path / "manifest.json")
 
 
 def test_the_line_describes_the_recording(filled: Path) -> None:
@@ -595,3 +653,13 @@ def test_the_mean_rate_of_a_label_is_right(rate_bpm: float) -> None:
     assert mean_rate_bpm(np.full(900, np.nan), 30.0) is None
     assert mean_rate_bpm(np.zeros(900), 30.0) is None
     assert mean_rate_bpm(None, 30.0) is None
+
+
+def test_what_holds_for_a_set_is_worked_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings that all recordings of a set share are not put together for each of them anew."""
+    write_raw(tmp_path / "raw", {f"p{index}": "good" for index in range(20)}, n_frames=2)
+    calls: list[object] = []
+    true = freshness.content_settings
+    monkeypatch.setattr(freshness, "content_settings", lambda *given: calls.append(given) or true(*given))
+    assert len(stale_keys(tmp_path)) == 20
+    assert len(calls) == 1

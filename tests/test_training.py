@@ -627,3 +627,15 @@ def test_longer_training_needs_a_schedule_that_allows_it(tmp_path: Path) -> None
         else:
             with pytest.raises(UserError, match=r"train\.epochs"):
                 train(folder, settings(epochs=2, scheduler=scheduler))
+
+
+@pytest.mark.parametrize(("asked", "mode"), [(True, "default"), ("reduce-overhead", "reduce-overhead")])
+def test_compile_is_asked_for_by_mode(
+    asked: bool | str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """train.compile compiles the net once, in the mode that was asked for; false leaves it alone."""
+    modes: list[str] = []
+    monkeypatch.setattr(TinyNet, "compile", lambda self, *, mode: modes.append(mode))
+    train(None, settings(compile=asked))
+    train(None, settings(compile=False))
+    assert modes == [mode]

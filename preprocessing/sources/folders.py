@@ -40,8 +40,9 @@ def passed_over(root: Path, read: Collection[str], known: Collection[str] = ()) 
 
     known: folders that the dataset has beside its recordings.
     """
+    expected = {*read, *known, *_JUNK}
     others = sorted(
-        (path.name for path in root.iterdir() if path.is_dir() and path.name not in {*read, *known, *_JUNK}
+        (path.name for path in root.iterdir() if path.name not in expected and path.is_dir()
          and not path.name.startswith(".")), key=natural_key,
     )
     if not others:
