@@ -89,7 +89,7 @@ def test_the_runs_own_method_keeps_its_options(monkeypatch: pytest.MonkeyPatch) 
     """A run of POS with options is answered by that POS, not by the table's plain row of the same name."""
     asked: list[dict] = []
     monkeypatch.setattr(testing, "infer", lambda methods, *rest, **more: asked.append(methods) or [])
-    monkeypatch.setattr(testing, "StoreClips", lambda info, spec: info)
+    monkeypatch.setattr(testing, "StoreClips", lambda info, spec, frames: info)
     people = infos()
     own = methods.build("classical", nets.build("pos", compat=True))
     chosen = validate({

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import uuid
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -191,8 +193,8 @@ def test_publishing_keeps_the_order_that_survives_a_power_cut(
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_rename)
     write(tmp_path / "a.h5")
-    temporary = f"sync .a.h5.{os.getpid()}.tmp"
-    assert calls == [temporary, "rename to a.h5", f"sync {tmp_path.name}"]
+    assert re.fullmatch(r"sync \.a\.h5\.[0-9a-f]{32}\.tmp", calls[0])
+    assert calls[1:] == ["rename to a.h5", f"sync {tmp_path.name}"]
 
 
 FULL_DISK = """
@@ -292,10 +294,12 @@ def foreign_filter(folder: Path) -> None:
         file.create_dataset("frames", data=frames_of(3), compression="lzf")
 
 
-def test_no_link_is_written_through(tmp_path: Path) -> None:
+def test_no_link_is_written_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link that lies where the temporary file goes is refused, its target untouched."""
+    number = uuid.uuid4()
+    monkeypatch.setattr("preprocessing.store.uuid.uuid4", lambda: number)
     (tmp_path / "precious").write_text("precious")
-    (tmp_path / f".a.h5.{os.getpid()}.tmp").symlink_to(tmp_path / "precious")
+    (tmp_path / f".a.h5.{number.hex}.tmp").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="symbolic links"):
         write(tmp_path / "a.h5")
     assert (tmp_path / "precious").read_text() == "precious"
