@@ -47,8 +47,10 @@ NOTES = (
     "autohr: the house genotype; contrast_phys: its backbone with a quarter of the channels, learning from "
     "labels; physformer: 4 of 12 blocks, half as wide; rhythmnet: after RhythmNet, a quarter of the channels",
     "MAE: error of the rate on unseen synthetic people; mean ± SD (n - 1) over the seeds' sets",
-    "for this table recipes were tried on validation people of another set only, seed 1; these test people "
-    "were seen once",
+    "recipes were tried on validation people of another set, seed 1; autohr and physformer have 30 and 24 "
+    "epochs since a first pass over these sets with 12, in which the validation error was still falling "
+    "(autohr) or had not fallen on one set (physformer: 0.24, 26.3, 0.15 bpm); else these test people were "
+    "seen once",
     "FLOPs: of convolutions and matrix products, a multiplication with its addition as two; those inside an "
     "LSTM, below 1 % here, are left out",
     "s/clip: processor time of one clip's answer in float32 on one thread, reading left out; median of five",
