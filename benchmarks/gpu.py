@@ -31,7 +31,7 @@ def rows(quick: bool) -> Iterator[Row]:
         return
     seed_everything(0, deterministic=False)
     peak = peak_gflops(torch.bfloat16, "cuda", side=8192)
-    yield Row("gpu: peak of a matrix product, bf16", peak / 1000, "TFLOP/s", "more")
+    yield Row("gpu: peak of a product or convolution, bf16", peak / 1000, "TFLOP/s", "more")
     for size in SIZES[:1] if quick else SIZES:
         for batch in BATCHES[:1] if quick else BATCHES:
             yield from of_form("cuda", size, batch, peak)
