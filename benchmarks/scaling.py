@@ -297,10 +297,10 @@ def draw(path: Path, numbers: list[Row], lengths: list[Row]) -> None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
             axis.set_minor_formatter(NullFormatter())
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the lines, which fill the panel
 
     def panels() -> Any:
-        figure, axes = new(8.4, 5.6, 2, 2)
+        figure, axes = new(10.6, 5.6, 2, 2)
         chosen = {f"processor_s: {key}": key for key in (
             "manifest, read", "check of the store", "index and split", "plan, clips")}
         lines(axes[0, 0], numbers, "recordings", chosen | {"start: processor_s": "start"}, "seconds", "log")
