@@ -11,12 +11,10 @@ done again, so that each seed may be made by a call of its own.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import csv
 import io
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.machine import RESULTS, machine
+from benchmarks.machine import machine
+from benchmarks.seeds import over_seeds, parser, recipe
 from commands.building import build_method, trained_method
 from dataset.index import RecordingInfo, load_infos
 from dataset.loader import ClipLoader
@@ -35,7 +34,6 @@ from losses.self_supervised import RATE_BAND_HZ, soft_rate_hz
 from main import main as main_program
 from nets.layers.colour import standardised
 from nets.methods.base import Method
-from utils.config import load
 from utils.files import read_json, write_json, write_text
 from utils.runlog import say
 from utils.seeding import seed_everything
@@ -255,30 +253,20 @@ def scaling(seeds: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def main() -> int:
     """Run all seeds and write the result, its table and its figure."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[4, 5, 6])
-    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="section.key=value")
-    parser.add_argument("--work", type=Path, help="folder for data and runs, kept")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    args = parser.parse_args()
-    seeds = {}
-    with tempfile.TemporaryDirectory() as spare:
-        for seed in args.seeds:
-            folder = (args.work or Path(spare)) / f"seed{seed}"
-            done = folder / "found.json"
-            if not done.exists():
-                write_json(done, one_seed(seed, folder, args.overrides))
-            seeds[str(seed)] = read_json(done)
-    rows = summary(seeds)
-    recipe = load(ROOT / RECIPE, [], []).model_dump(mode="json")
-    write_json(args.out / "lfa_rea.json", {
-        "machine": machine("torch"), "recipe": {key: recipe[key] for key in ("net", "method", "train")},
-        "overrides": args.overrides, "ratios": RATIOS, "seeds": seeds, "summary": rows,
-        "scaling": scaling(seeds),
-    })
-    write_text(args.out / "lfa_rea.csv", table(rows))
-    figure(seeds, rows, args.out / "lfa_rea.png")
-    say(table(rows))
+    args = parser(__doc__, seeds=(4, 5, 6)).parse_args()
+    sections = recipe(RECIPE, "net", "method", "train")
+    asked = {"recipe": recipe(RECIPE, "data", *sections), "reduced": REDUCED, "overrides": args.overrides}
+    seeds: dict[str, Any] = {}
+    for seeds in over_seeds(args.seeds, args.work, asked, lambda seed, folder: one_seed(
+            seed, folder, args.overrides)):
+        rows = summary(seeds)
+        write_json(args.out / "lfa_rea.json", {
+            "machine": machine("torch"), "recipe": sections, "overrides": args.overrides, "ratios": RATIOS,
+            "seeds": seeds, "summary": rows, "scaling": scaling(seeds),
+        })
+        write_text(args.out / "lfa_rea.csv", table(rows))
+        figure(seeds, rows, args.out / "lfa_rea.png")
+    say(table(summary(seeds)))
     return 0
 
 

@@ -6,6 +6,7 @@ and width of what follows the trunk are this project's reading.
 
 from __future__ import annotations
 
+import abc
 from collections import OrderedDict
 
 import torch
@@ -23,7 +24,7 @@ PLAN = (32, 64, 64, 64, 64, 64, 64, 64)
 POOLED = (3, 5, 7)
 
 
-class Trunk(nn.Module):
+class Trunk(nn.Module, abc.ABC):
     """PhysNet's nine convolutions, time kept and space halved four times; the head is a subclass's."""
 
     task = "pulse"
@@ -50,9 +51,9 @@ class Trunk(nn.Module):
         with torch.autocast(maps.device.type, enabled=False):
             return self.answer(maps.float())
 
+    @abc.abstractmethod
     def answer(self, maps: Tensor) -> Tensor:
         """(B, 64, T, H/16, W/16) -> (B, T); a subclass writes it."""
-        raise NotImplementedError
 
 
 class Averaged(Trunk):

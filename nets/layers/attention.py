@@ -6,6 +6,7 @@ Chen & McDuff, "DeepPhys", ECCV 2018; Liu et al., "Multi-task temporal shift att
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ FLATTENED = {"final_dense_1": 64}
 """The layer that reads flattened maps, and their channels."""
 
 
-class MotionNet(nn.Module):
+class MotionNet(nn.Module, abc.ABC):
     """Four convolutions over motion, two masks over their maps, two linear layers a frame.
 
     A subclass says in `features` what motion is and where the masks come from. The linear layers depend on
@@ -67,9 +68,9 @@ class MotionNet(nn.Module):
         self._check(video)
         return self.features(video.transpose(1, 2).flatten(0, 1), len(video))
 
+    @abc.abstractmethod
     def features(self, frames: Tensor, clips: int) -> Tensor:
         """(B * T, C, S, S), `clips` = B -> (B * T, 64, S', S'); a subclass writes it."""
-        raise NotImplementedError
 
     def answer(self, maps: Tensor, first: nn.Linear, second: nn.Linear, clips: int) -> Tensor:
         """(B * T, 64, S', S') through two linear layers with tanh and dropout between -> (B, T) float32."""

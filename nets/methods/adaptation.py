@@ -6,6 +6,7 @@ prototype, and the adaptation of a copy when a recording is answered.
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -79,7 +80,7 @@ class Turns:
         self._next = (self._next + 1) % len(self._states)
 
 
-class Transductive(Method):
+class Transductive(Method, abc.ABC):
     """The stages of training and the adaptation; subclasses say how a net is divided and what it learns.
 
     They give `gradients`, `point`, `answer_at`, `task_loss` and `waveform`.
@@ -108,25 +109,25 @@ class Transductive(Method):
         frames = (self.options.support + self.options.queries) * self.window
         return spec.replace(plan="episodes", train_frames=frames, step=self.options.step)
 
+    @abc.abstractmethod
     def gradients(self) -> nn.Module:
         """The net that tells the gradient (B, T, F) of the loss from features (B, T, F)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def point(self, net: nn.Module, window: Tensor, state: State) -> Point:
         """The features of windows (B, C, T, H, W) that gradients are synthesised for."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def answer_at(self, net: nn.Module, point: Point) -> Point:
         """What `net` says from there on (B, T, ...), and the estimator's state after it."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def task_loss(self, answer: Tensor, pulse: Tensor) -> Tensor:
         """The supervised loss of answers to windows with labels (B, T)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def waveform(self, answer: Tensor) -> Tensor:
         """An answer as waveforms: (B, T, ...) -> (B, T)."""
-        raise NotImplementedError
 
     def adapted(self, net: nn.Module) -> list[nn.Parameter]:
         """The weights of `net` that synthetic gradients reach."""
