@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from evaluation.vital_presets import VitalSettings
 from utils.signal import bandpass, parabolic_peak, power_spectrum
@@ -76,7 +76,8 @@ def find_beats(pulse: Array, fs: float, settings: VitalSettings) -> Beats:
     elif settings.detector == "elgendi":
         index = _elgendi(wave, rate, settings.distance_s)
     else:
-        index = find_peaks(wave, height=0.0, distance=max(1, round(settings.distance_s * rate)))[0]
+        apart = max(1, round(settings.distance_s * rate))
+        index = scipy.signal.find_peaks(wave, height=0.0, distance=apart)[0]
     places = [parabolic_peak(wave, int(i)) if settings.refine else float(i) for i in index]
     time_s = np.unique(np.array(places, dtype=np.float64)) / rate
     last_s = (len(pulse) - 1) / fs - settings.margin_s
@@ -153,7 +154,7 @@ def _by_piece(pulse: Array, fs: float, low_hz: Array, high_hz: Array) -> Array:
 
 def _tracked(guide: Array, wave: Array, fs: float, rate_hz: Array) -> Index:
     """The highest point of the wave near each positive maximum of the guide, which has one a cycle."""
-    peaks = find_peaks(guide, height=0.0)[0]
+    peaks = scipy.signal.find_peaks(guide, height=0.0)[0]
     found = []
     for peak in peaks:
         reach = int(REACH * fs / rate_hz[peak])

@@ -19,10 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft as sfft
 from scipy import ndimage
-from scipy import signal as ss
 
 from utils.signal import detrend, strength_at, to_uniform
 
@@ -84,7 +84,7 @@ def detect(
 
 def envelope(signal: Array, fs: float) -> tuple[Array, Array]:
     """Smooth power spectrum of `signal` (T,) without its highest peak: (frequencies in Hz, power)."""
-    frequency, power = ss.periodogram(signal, fs, "hann")
+    frequency, power = scipy.signal.periodogram(signal, fs, "hann")
     log_power = np.log(power + 1e-12 * power.max())
     width = int(ENVELOPE_HZ / frequency[1]) | 1
     inside = (frequency >= BAND_HZ[0]) & (frequency <= BAND_HZ[1])
@@ -110,7 +110,7 @@ def peak_snr_db(signals: Array, fs: float, tilt: float = 0.0) -> Array:
     tilt: the power is multiplied by frequency to this exponent.
     """
     n = signals.shape[-1]
-    tapered = (signals - signals.mean(axis=-1, keepdims=True)) * ss.get_window("hann", n)
+    tapered = (signals - signals.mean(axis=-1, keepdims=True)) * scipy.signal.get_window("hann", n)
     n_fft = sfft.next_fast_len(2 * n, real=True)
     frequency: Array = np.fft.rfftfreq(n_fft, 1 / fs).astype(np.float64)
     inside = (frequency >= BAND_HZ[0]) & (frequency <= BAND_HZ[1])

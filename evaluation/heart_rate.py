@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import signal as ss
 
 from evaluation.presets import Protocol
 from evaluation.spectrum import interval_rates, peak_rates, spectrum
@@ -100,8 +100,8 @@ def _filtered(x: Array, fs: float, protocol: Protocol) -> Array:
     order = protocol.filter_order or 1
     if protocol.filter_passes == "zero_phase":
         return bandpass(x, fs, low, high, order)
-    sections = ss.butter(order, [low, min(high, 0.499 * fs)], "bandpass", fs=fs, output="sos")
-    forward: Array = ss.sosfilt(sections, x, axis=-1)
+    sections = scipy.signal.butter(order, [low, min(high, 0.499 * fs)], "bandpass", fs=fs, output="sos")
+    forward: Array = scipy.signal.sosfilt(sections, x, axis=-1)
     return forward
 
 
@@ -111,11 +111,11 @@ def _fir(x: Array, fs: float, protocol: Protocol, low_hz: float, high_hz: float)
     Forward and backward with mirrored ends of three orders, as MATLAB's filtfilt has them.
     """
     order = max(int((protocol.filter_order_share or 0.1) * x.shape[-1]), 2)
-    taps = ss.firwin(order + 1, [low_hz, high_hz], pass_zero=False, window="hamming", fs=fs)
+    taps = scipy.signal.firwin(order + 1, [low_hz, high_hz], pass_zero=False, window="hamming", fs=fs)
     if protocol.filter_passes == "one_way":
-        forward: Array = ss.lfilter(taps, 1.0, x, axis=-1)
+        forward: Array = scipy.signal.lfilter(taps, 1.0, x, axis=-1)
         return forward
-    both: Array = ss.filtfilt(taps, 1.0, x, axis=-1, padlen=min(3 * order, x.shape[-1] - 1))
+    both: Array = scipy.signal.filtfilt(taps, 1.0, x, axis=-1, padlen=min(3 * order, x.shape[-1] - 1))
     return both
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy import fft as sfft
-from scipy import signal as ss
 
 from evaluation.presets import Protocol
 from utils.signal import parabolic_peak
@@ -60,7 +60,7 @@ def _periodogram(x: Array, fs: float, protocol: Protocol) -> tuple[Array, Array]
 @functools.lru_cache(maxsize=64)
 def taper(name: str, n: int, form: str) -> Array:
     """Window of n samples, "periodic" or "symmetric"."""
-    window: Array = ss.get_window(name, n, fftbins=form == "periodic")
+    window: Array = scipy.signal.get_window(name, n, fftbins=form == "periodic")
     window.flags.writeable = False
     return window
 
@@ -157,7 +157,7 @@ def band_drops(values: Array) -> float:
 
 def _harmonic_rule(rates_bpm: Array, power: Array, limit_bpm: float) -> float:
     """The highest local peak, or the second one where the first lies within `limit_bpm` of twice its rate."""
-    peaks, _ = ss.find_peaks(power)
+    peaks, _ = scipy.signal.find_peaks(power)
     if not len(peaks):
         return float("nan")
     order = peaks[np.argsort(-power[peaks], kind="stable")]
@@ -171,7 +171,7 @@ def interval_rates(filtered: Array, fs: float) -> Array:
     """60 over the mean interval of all local maxima of each waveform (K, n); NaN for fewer than two."""
     rates = np.full(len(filtered), np.nan)
     for index, row in enumerate(filtered):
-        peaks, _ = ss.find_peaks(row)
+        peaks, _ = scipy.signal.find_peaks(row)
         if len(peaks) > 1:
             rates[index] = 60 * fs * (len(peaks) - 1) / float(peaks[-1] - peaks[0])
     return rates

@@ -6,8 +6,8 @@ The tables over recordings are made in `evaluation.vital_signs`, whose docstring
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.signal import find_peaks, lombscargle
 
 from evaluation.beats import Intervals
 from evaluation.vital_presets import VitalSettings
@@ -68,7 +68,7 @@ def lomb_scargle(time_s: Array, values: Array, top_hz: float, oversampling: floa
     n, values = len(values), values - values.mean()
     duration_s = float(time_s[-1] - time_s[0]) * n / (n - 1)
     frequency: Array = np.arange(1, int(top_hz * oversampling * duration_s) + 1) / (oversampling * duration_s)
-    power = lombscargle(time_s - time_s[0], values, 2 * np.pi * frequency, floating_mean=True)
+    power = scipy.signal.lombscargle(time_s - time_s[0], values, 2 * np.pi * frequency, floating_mean=True)
     return frequency, np.maximum(np.asarray(power, dtype=np.float64), 0.0) * 2 * duration_s / n
 
 
@@ -118,7 +118,7 @@ def highest_peak_hz(
 
     frequency_hz, power: (F,), evenly spaced. A slope that is cut by the band's edge is no maximum.
     """
-    peaks = find_peaks(power)[0]
+    peaks = scipy.signal.find_peaks(power)[0]
     peaks = peaks[(frequency_hz[peaks] >= band_hz[0]) & (frequency_hz[peaks] <= band_hz[1])]
     if not len(peaks):
         return None

@@ -10,10 +10,10 @@ import abc
 import math
 
 import numpy as np
+import scipy
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.signal import windows
 from torch import Tensor, nn
 
 from nets.registry import NETS
@@ -124,7 +124,7 @@ def _chrominance(rgb: Array, fps: float, hop: int) -> Array:
 
 def _weights(n_windows: int, hop: int) -> Array:
     """Symmetric Hann weights of every window: (windows, 2 hop)."""
-    return np.tile(windows.hann(2 * hop, sym=True), (n_windows, 1))
+    return np.tile(scipy.signal.windows.hann(2 * hop, sym=True), (n_windows, 1))
 
 
 def _ratio(above: Array, below: Array) -> Array:

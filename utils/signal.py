@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft as sfft
 from scipy.linalg import cho_solve_banded, cholesky_banded
@@ -52,9 +53,7 @@ def strength_at(strength_at_30: float, fs: float) -> float:
 
 @functools.lru_cache(maxsize=64)
 def _butter(order: int, low_hz: float, high_hz: float, fs: float) -> Array:
-    from scipy.signal import butter  # 50 MB that only filters need
-
-    return butter(order, [low_hz, high_hz], "bandpass", fs=fs, output="sos")
+    return scipy.signal.butter(order, [low_hz, high_hz], "bandpass", fs=fs, output="sos")
 
 
 def bandpass(signal: ArrayLike, fs: float, low_hz: float, high_hz: float, order: int = 2) -> Array:
@@ -70,12 +69,10 @@ def bandpass(signal: ArrayLike, fs: float, low_hz: float, high_hz: float, order:
 
 def _zero_phase(signal: ArrayLike, sos: Array) -> Array:
     """Forward and backward; the padding is that of scipy's filtfilt for the transfer function."""
-    from scipy.signal import sosfiltfilt
-
     x = np.asarray(signal, dtype=np.float64)
     n_zero = min(int((sos[:, 2] == 0).sum()), int((sos[:, 5] == 0).sum()))
     padding = 3 * (2 * len(sos) + 1 - n_zero)
-    return sosfiltfilt(sos, x, axis=-1, padlen=min(padding, x.shape[-1] - 1))
+    return scipy.signal.sosfiltfilt(sos, x, axis=-1, padlen=min(padding, x.shape[-1] - 1))
 
 
 def power_spectrum(
@@ -99,9 +96,7 @@ def _window(name: str, n: int) -> Array:
     """A periodic window of n samples, of any kind scipy knows."""
     if name == "hann":
         return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
-    from scipy.signal import get_window
-
-    window: Array = get_window(name, n)
+    window: Array = scipy.signal.get_window(name, n)
     return window
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from matplotlib.figure import Figure
 
 from evaluation import figures
@@ -110,13 +111,12 @@ def _shares_alt(pairs: Pairs) -> str:
 
 def _rank_text(pairs: Pairs) -> str:
     """Spearman's correlation of reference rate and absolute error, where both vary."""
-    from scipy.stats import spearmanr
 
     texts = []
     for name, (reference, predicted) in pairs.items():
         error = np.abs(predicted - reference)
         if len(error) > 2 and np.ptp(error) > 0 and np.ptp(reference) > 0:
-            texts.append(f"{name} {signed(float(spearmanr(reference, error)[0]))}")
+            texts.append(f"{name} {signed(float(scipy.stats.spearmanr(reference, error)[0]))}")
     return ", ".join(texts) or "not defined"
 
 
