@@ -98,9 +98,10 @@ class Manifest:
             self.entries[value[0]] = value[1]
 
     def _text(self) -> str:
-        ordered = sorted(self.entries, key=files.natural_key)
-        value = {"schema": SCHEMA_VERSION, "recordings": {key: self.entries[key] for key in ordered}}
-        return files.to_json(value)
+        """JSON with each recording on a line of its own."""
+        lines = (f"{json.dumps(key)}: {json.dumps(self.entries[key], allow_nan=False)}"
+                 for key in sorted(self.entries, key=files.natural_key))
+        return f'{{"schema": {SCHEMA_VERSION}, "recordings": {{\n' + ",\n".join(lines) + "\n}}\n"
 
 
 def _check(path: Path, recording: str, entry: Any) -> None:
