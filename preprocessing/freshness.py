@@ -25,8 +25,8 @@ MAX_HASHED = 8
 """Files of one suffix a recording may have before only the first, middle and last are hashed."""
 _LIBRARIES = ("mediapipe", "opencv-contrib-python-headless")
 _NOT_CONTENT = (
-    "__init__", "cluster", "freshness", "manifest", "plan", "pool", "report", "run", "store", "stored",
-    "work",
+    "__init__", "cluster", "freshness", "manifest", "plan", "pool", "report", "run", "sightings", "store",
+    "stored", "work",
 )
 
 
@@ -113,10 +113,7 @@ def identity(
     paths = recording.files()
     stats: list[tuple[str, int, int]] = []
     for path in paths:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from None
+        stat = file_stat(path)
         stats.append((os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns))
     parts = []
     for path in _sample(paths):
@@ -129,6 +126,14 @@ def identity(
     if whole:
         found["whole"] = files.digest([files.file_sha256(path, beat) for path in paths])
     return found
+
+
+def file_stat(path: Path) -> os.stat_result:
+    """`stat` of a source file; UserError when it is missing."""
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def _sample(paths: list[Path]) -> list[Path]:

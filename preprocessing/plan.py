@@ -11,6 +11,7 @@ from preprocessing import defects, freshness, sources
 from preprocessing.extract import ExtractSettings
 from preprocessing.manifest import NAME, Manifest, missing_fields
 from preprocessing.report import DatasetReport
+from preprocessing.sightings import Sightings
 from preprocessing.sources import RawRecording, Source
 from preprocessing.sources.base import ORIGIN_FILE
 from preprocessing.work import Task
@@ -29,6 +30,7 @@ class DatasetPlan:
     """One dataset: its manifest, its report, the tasks, and why each is one."""
 
     manifest: Manifest
+    sightings: Sightings
     report: DatasetReport = field(default_factory=DatasetReport)
     tasks: dict[str, Task] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
@@ -65,7 +67,8 @@ def make(
     """
     plans: dict[str, DatasetPlan] = {}
     for name in dict.fromkeys(raw_set.name for raw_set in sets):
-        plan = plans[name] = DatasetPlan(Manifest(store / files.safe_name(name) / NAME))
+        path = store / files.safe_name(name) / NAME
+        plan = plans[name] = DatasetPlan(Manifest(path), Sightings(path.parent))
         same = [raw_set for raw_set in sets if raw_set.name == name]
         at_hand = [raw_set for raw_set in same if settings.enabled or Path(raw_set.root).exists()]
         items = [(wanted, item) for wanted in (_Wanted(raw_set, settings) for raw_set in at_hand)
@@ -147,7 +150,7 @@ def _place(plan: DatasetPlan, wanted: _Wanted, recording: RawRecording) -> None:
     content = wanted.content(type(recording))
     task = Task(recording, root, plan.manifest.file(key), wanted.extraction, content, {})
     try:
-        task = replace(task, identity=freshness.identity(recording, root, settings.verify))
+        task = replace(task, identity=plan.sightings.identity(recording, root, settings.verify))
     except (UserError, OSError) as error:
         report.failed[key] = str(error)
         entries[key] = {"status": "failed", "reason": str(error), **task.description()}
@@ -173,7 +176,7 @@ def _staleness(manifest: Manifest, task: Task, verify: bool) -> str | None:
         return f"made with other settings ({', '.join(differing) or 'hash'})"
     if not freshness.same_source(entry.get("identity"), task.identity):
         return "made from other source files" + (", or not verified" if verify else "")
-    if entry["status"] == "failed" or missing_fields(key, entry):
+    if entry["status"] == "failed" or (entry["status"] != "done" and missing_fields(key, entry)):
         return FAILED
     return _file_problem(task.target, entry, verify)
 

@@ -40,6 +40,8 @@ def preprocess(
         plans = planning.make(sets, store, settings, progress)
         if settings.enabled:
             _fill(plans, store, settings, progress, is_ours, work)
+        for plan in plans.values():
+            plan.sightings.keep()
     report = StoreReport({name: plan.report.in_order() for name, plan in plans.items()})
     runlog.say(report.summary())
     for key, reason in report.failed.items():
