@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import json
 import math
 import os
@@ -101,6 +102,7 @@ def steps(folder: Path, answer: Any) -> None:
     from utils.contracts import InputSpec
     from utils.settings import Split
 
+    gc.disable()  # its passes would count to whichever step they fall into; `start` has them
     config, store = load_config(str(folder / "params.json"), []), folder / "store"
     rest, spent = peak_mb(), {}
     path = store / "ubfc_rppg_2" / "manifest.json"
@@ -128,8 +130,11 @@ def steps(folder: Path, answer: Any) -> None:
 
 
 START = """
+import gc
 import sys
 from pathlib import Path
+import main
+gc.set_threshold(*main.COLLECTOR)
 from commands.params import load_config
 from commands.recordings import divide, fill, keep_split
 from commands.runfolder import RunFolder
@@ -224,6 +229,8 @@ def read_clips(folder: Path, answer: Any) -> None:
 
 def evaluate(folder: Path, answer: Any) -> None:
     """The classical methods' waveforms of the stored recording, and their scores in windows of 30 s."""
+    import scipy.signal  # noqa: F401  loaded at its first use, which is not what is measured
+
     from commands.building import classical_methods
     from dataset.reader import StoreClips
     from evaluation import protocols
