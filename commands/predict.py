@@ -29,7 +29,7 @@ from preprocessing.sources.video_file import video_file
 from preprocessing.store import RecordingWriter, StoredRecording
 from utils import interrupt
 from utils.errors import RecordingsFailed, UserError
-from utils.files import write_json, write_text
+from utils.files import read_json, write_json, write_text
 from utils.runlog import Progress, say, warn
 from utils.settings import Preprocessing
 
@@ -140,7 +140,11 @@ def of_file(source: Path, name: str | None, finder: dict[str, Any]) -> Predictor
 
 
 def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
-    """Crop, predict and write the four files of one video; returns the line to print."""
+    """Crop, predict and write the four files of one video; returns the line to print.
+
+    An earlier prediction of the video is written over; UserError where `out` holds that of another one.
+    """
+    _refuse_another(out / "summary.json", video)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".crops") as scratch:
         stored = Path(scratch) / "crops.h5"
@@ -150,6 +154,14 @@ def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
             warnings += unlike(predictor.origin, predictor.method, stored, clips)
         waveform, time_s, quality, found = judged(predictor, clips)
     return write_results(predictor, video, out, waveform, time_s, quality, found, warnings)
+
+
+def _refuse_another(summary: Path, video: Path) -> None:
+    """In many datasets every video has the same name: one must not take the place of another."""
+    earlier = read_json(summary) if summary.exists() else None
+    path = earlier.get("path") if isinstance(earlier, dict) else None
+    if path not in (None, str(video.resolve())):
+        raise UserError(f"{summary.parent} holds the prediction of {path}; use another --out")
 
 
 def unlike(origin: Origin, method: Method, stored: Path, clips: StoreClips) -> list[str]:
@@ -221,7 +233,7 @@ def write_results(
     write_text(out / "heart_rate.csv", _csv("time_s,heart_rate_bpm,snr_db", rates))
     rate = quality.heart_rate_bpm
     summary: dict[str, Any] = {
-        "video": video.name, "heart_rate_bpm": rate, "quality": quality.value,
+        "video": video.name, "path": str(video.resolve()), "heart_rate_bpm": rate, "quality": quality.value,
         "snr_db": quality.snr_db, "method": predictor.name, "fps": fps, "n_frames": len(waveform),
         "n_frames_with_face": found, "duration_s": duration_s,
         "warnings": [*warnings, *quality.warnings],

@@ -176,6 +176,8 @@ def _staleness(manifest: Manifest, task: Task, verify: bool) -> str | None:
         return f"made with other settings ({', '.join(differing) or 'hash'})"
     if not freshness.same_source(entry.get("identity"), task.identity):
         return "made from other source files" + (", or not verified" if verify else "")
+    if any(entry.get(name) != getattr(task.recording, name) for name in ("subject", "people", "conditions")):
+        return "made of another subject or under other conditions"
     if entry["status"] == "failed" or (entry["status"] != "done" and missing_fields(key, entry)):
         return FAILED
     return _file_problem(task.target, entry, verify)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,22 @@ def test_changed_code_makes_all_anew(copied: Path, monkeypatch: pytest.MonkeyPat
     (copied / "a.py").write_text('"""One."""\ndef f():\n    """Two."""\n    return 1  # three\n')
     (copied / "b.py").write_text("def f():\n    return 1\n")
     assert freshness._code(copied / "a.py") == freshness._code(copied / "b.py")
+
+
+@pytest.mark.parametrize("told", [
+    {"subject": "someone else"}, {"people": "v4v"}, {"conditions": {"light": "dim", "origin": "synthetic"}},
+])
+def test_another_subject_or_condition_makes_it_anew(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, Any]
+) -> None:
+    """Also where no file of the recording says so: whom and what it shows decides about splits and tables."""
+    true = fake_source.FakeSource.recordings
+
+    def recordings(self: fake_source.FakeSource) -> list[Any]:
+        return [replace(item, **told) if item.recording == "p2" else item for item in true(self)]
+
+    monkeypatch.setattr(fake_source.FakeSource, "recordings", recordings)
+    assert stale_keys(copied) == ["p2"]
 
 
 def test_a_stale_recording_is_replaced(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -593,6 +610,7 @@ def test_killed_at_random_it_ends_in_the_same_store(tmp_path: Path) -> None:
 BUSY_PARENT = """
 import sys
 import cv2, mediapipe, numpy, torch
+from dataclasses import replace
 from pathlib import Path
 from tests.fake_source import fill
 cv2.resize(numpy.zeros((500, 500, 3), numpy.uint8), (99, 99))
