@@ -135,6 +135,7 @@ import sys
 from pathlib import Path
 import main
 gc.set_threshold(*main.COLLECTOR)
+from commands.lineage import learned
 from commands.params import load_config
 from commands.recordings import divide, fill, keep_split
 from commands.runfolder import RunFolder
@@ -142,7 +143,7 @@ config = load_config(sys.argv[1], [])
 with RunFolder(config).opened(must_exist=False) as folder:
     fill(config)
     infos, parts = divide(config)
-    keep_split(infos, parts, folder / "split.json")
+    keep_split(infos, parts, folder / "split.json", learned(config, infos, parts))
     from commands import learning
     from dataset.loader import ClipLoader
     device, settings, method = learning.prepare(config)

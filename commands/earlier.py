@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commands.building import earlier_folder, resolved
 from commands.learning import Infos, help_to_learn, learn
+from commands.starting import earlier_folder, resolved
 from dataset.split import Parts
 from utils.runlog import RunLog, say
 from utils.settings import Earlier, RunConfig

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.building import resolve_device
+from commands.lineage import learned
 from commands.params import load_config
 from commands.recordings import divide, fill, keep_split
 from commands.runfolder import RunFolder
+from commands.starting import try_start
 from dataset.index import RecordingInfo
 from dataset.split import Parts
 from utils import interrupt
@@ -70,6 +72,7 @@ def _experiment(args: argparse.Namespace, evaluate: bool) -> int:
 
         return verify(config)
     device = resolve_device(config.run.device)
+    try_start(config)
     with together(device) as first:
         return _lead(config, args.resume, evaluate) if first else _follow(config)
 
@@ -88,9 +91,9 @@ def together(device: torch.device) -> Iterator[bool]:
 
 def _follow(config: RunConfig) -> int:
     """What the other processes do: wait for the store and the split, then help to train."""
-    from commands.building import resolved
     from commands.earlier import help_earlier
     from commands.learning import help_to_learn
+    from commands.starting import resolved
     from training import ranks
 
     silence()
@@ -114,7 +117,7 @@ def _lead(config: RunConfig, resume: bool, evaluate: bool) -> int:
         with stage.timed("preprocessing"):
             report = fill(config)
         infos, parts = divide(config)
-        keep_split(infos, parts, folder / "split.json")
+        keep_split(infos, parts, folder / "split.json", learned(config, infos, parts))
         call(folder)
         _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
@@ -148,9 +151,9 @@ def _learn_and_test(
     stage: Stage, infos: dict[str, RecordingInfo], parts: Parts, evaluate: bool
 ) -> None:
     """The stages that need torch."""
-    from commands.building import resolved
     from commands.earlier import learn_earlier
     from commands.learning import learn
+    from commands.starting import resolved
     from commands.testing import test
 
     with stage.timed("training"):

@@ -39,7 +39,7 @@ GENOTYPE = "genotype.json"
 def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Parts) -> Method:
     """Train (or continue to); returns the method in eval mode with the weights chosen on validation.
 
-    config: without references to earlier trainings, see `building.resolved`.
+    config: without references to earlier trainings, see `starting.resolved`.
     """
     device, settings, method = prepare(config)
     facts = environment(device, torch.get_num_threads(), settings.amp, config)
@@ -54,7 +54,7 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
     }, about={"params": config.model_dump(mode="json"), "environment": facts})
     if checkpoints.exist():
         say(f"continuing from {folder / 'checkpoints'}")
-    if not parts.keys("valid"):
+    if settings.epochs and not parts.keys("valid"):
         warn("no validation recording can be used: the last epoch is kept as the best")
     tracker = make_tracker(config.logging, folder, config.run.name, config.model_dump(mode="json"))
     try:
@@ -62,7 +62,8 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
                             log=log, tracker=tracker, figures=folder / "figures" / "epochs")
     finally:
         tracker.finish()
-    say(f"trained {result.epochs} epochs; best epoch {result.best_epoch}")
+    say(f"trained {result.epochs} epochs; best epoch {result.best_epoch}" if settings.epochs else
+        "not trained (train.epochs = 0): tested with the weights it starts from")
     keep_artifacts(method, folder, config.logging.figures)
     method.load_state_dict(read_checkpoint(folder / "checkpoints" / "best.pt")["method"])
     return method.eval()
@@ -74,6 +75,17 @@ def help_to_learn(config: RunConfig, infos: Infos, parts: Parts) -> None:
     if method.trainable:
         train_once(config, settings, device, method, infos, parts, checkpoints=None, log=RunLog(None),
                    tracker=NullTracker())
+
+
+class Nothing:
+    """The batches of a run without epochs."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def epoch(self, epoch: int, first_step: int = 0) -> tuple[()]:
+        """No batch."""
+        return ()
 
 
 def keep_artifacts(method: Method, folder: Path, figures: bool) -> None:
@@ -115,19 +127,23 @@ def train_once(
     parts: Parts, *, checkpoints: Checkpoints | None, log: RunLog, tracker: Tracker,
     figures: Path | None = None,
 ) -> FitResult:
-    """One pass of the loop over the training part; figures: folder of logging.epoch_figures."""
-    valid = parts.select(infos.values(), "valid")
-    refuse_monitor(settings.monitor, method, valid if settings.epochs else [])
-    train = parts.select(infos.values(), "train")
+    """One pass of the loop over the training part; figures: folder of logging.epoch_figures.
+
+    Without epochs neither part is read: the checkpoint is that of the weights as they are.
+    """
+    used = parts if settings.epochs else Parts("", "", {})
+    train, valid = (used.select(infos.values(), name) for name in ("train", "valid"))
+    refuse_monitor(settings.monitor, method, valid)
     frames = kept_frames(config, method, device, [*train, *valid])
-    loader = ClipLoader(
+    loader = Nothing() if not settings.epochs else ClipLoader(
         train, training_spec(config, method),
         batch=settings.batch, seed=config.run.seed, augment=config.data.augment,
         clips_per_recording=config.data.clips_per_recording, workers=config.data.workers,
         label_share=method.label_share, part=(ranks.rank(), ranks.count()),
         frames=frames, pin=device.type == "cuda",
     )
-    tell_labels(method, loader, settings.monitor if valid else "", log)
+    if isinstance(loader, ClipLoader):
+        tell_labels(method, loader, settings.monitor if valid else "", log)
     updater = Updater(method, settings, device, total_steps=settings.epochs * len(loader),
                       steps_per_epoch=len(loader))
     drawn = figures if config.logging.epoch_figures else None
@@ -144,7 +160,7 @@ def kept_frames(
 ) -> Frames:
     """Where frames come from in this training, said where they are kept in the device's memory."""
     frames = choose(config.data.keep, device, infos, method.input_spec, config.data.workers)
-    if frames.keep:
+    if frames.keep and infos:
         mib = n_bytes(infos, method.input_spec) // MIB
         say(f"clips are cut on {device}, which keeps the frames of {len(infos)} recordings ({mib:,} MiB)")
     return frames

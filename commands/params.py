@@ -46,7 +46,7 @@ def _check_training(raw: dict[str, Any], earlier: list[str]) -> list[Problem]:
 
 def _references(net: dict[str, Any]) -> list[tuple[str, str]]:
     """Where a net section refers to earlier trainings, as (path, name)."""
-    from commands.building import EARLIER
+    from commands.starting import EARLIER
 
     values = {f"options.{key}": value for key, value in _dict(net, "options").items()}
     values |= {f"init_from.{key}": value for key, value in _dict(net, "init_from").items()}

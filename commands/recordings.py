@@ -6,6 +6,8 @@ import functools
 import gc
 from pathlib import Path
 
+from commands import lineage
+from commands.lineage import Learned
 from dataset.index import RecordingInfo, load_failed, load_infos, load_left_out, recording_key
 from dataset.split import Parts, make_split
 from preprocessing.defects import known, left_out
@@ -27,8 +29,9 @@ def fill(config: RunConfig) -> StoreReport:
 def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     """The recordings of the store by key, and who is in which part.
 
-    What is known against the recordings that take part is noted in the split, as is what was left out. Not
-    so for recordings with an origin of their own, which only bear the names of a dataset's.
+    A training part is only asked for where something is trained. What is known against the recordings that
+    take part is noted in the split, as is what was left out, and who is known to the weights to start from.
+    Recordings with an origin of their own only bear the names of a dataset's: nothing is known against them.
     """
     store, names = Path(config.data.store), [entry.name for entry in config.data.sets]
     read = functools.cache(Manifest)  # one parse of a large manifest serves all three
@@ -40,29 +43,24 @@ def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     infos = {info.key: info for info in load_infos(store, names, exclude, read)}
     parts = make_split(
         list(infos.values()), config.split, config.run.seed, failed=load_failed(store, names, exclude, read),
-        excluded=excluded, require=("train", "test") if _is_trained(config) else ("test",),
+        excluded=excluded, require=("train", "test") if lineage.is_trained(config) else ("test",),
     )
     parts.exclusion_reasons = {info.key: info.reason for info in excluded}
     reasons = {recording_key(name, rec): why for name in names for rec, why in known(name).items()}
     parts.known_defects = {key: reasons[key] for name in parts.parts for key in parts.keys(name)
                            if key in reasons and "origin" not in infos[key].conditions}
+    parts.start_leaks = lineage.warnings(lineage.of_start(config), parts)
     return infos, parts
 
 
-def _is_trained(config: RunConfig) -> bool:
-    """Whether the method has something to train; without, a split needs no training part."""
-    from nets.methods import METHODS
-
-    return bool(METHODS.get(config.method.name).trainable)
-
-
-def keep_split(infos: dict[str, RecordingInfo], parts: Parts, path: Path) -> None:
+def keep_split(infos: dict[str, RecordingInfo], parts: Parts, path: Path, learned: Learned) -> None:
     """Write split.json; refuse to continue a run whose split or recordings have changed since.
 
     content_hash is that of the stored files: the same people filmed anew are another dataset.
     """
     used = [key for name in parts.parts for key in parts.keys(name)]
-    made = {**parts.to_json(), "content_hash": digest({key: infos[key].sha256 for key in used})}
+    made = {**parts.to_json(), lineage.KEY: learned.to_json(),
+            "content_hash": digest({key: infos[key].sha256 for key in used})}
     if path.exists():
         before = read_json(path)
         for key, what in {"hash": "the split", "content_hash": "the recordings"}.items():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from commands.attention import write_attention
 from commands.building import classical_methods
+from commands.lineage import Learned, learned
 from dataset.frames import Frames
 from dataset.index import RecordingInfo, mean_rate_bpm
 from dataset.reader import StoreClips
@@ -27,11 +27,10 @@ def test(
 ) -> None:
     """Predict every test recording, store the waveforms, score and report them."""
     waveforms = predict_parts(config, method, infos, parts)
-    trained = parts.select(infos.values(), "train")
-    train_rate = mean_rate_bpm(trained)
+    train_rate = mean_rate_bpm(parts.select(infos.values(), "train"))
     write_waveforms(folder / "waveforms.h5", waveforms, {
         "constant_bpm": train_rate, "net": config.net.name, "split": parts.hash,
-        **_training(method, trained),
+        **_training(learned(config, infos, parts)),
     })
     metrics = score_run(config, folder, parts)
     write_text(folder / "table.md", metrics_markdown(metrics) + "\n")
@@ -42,12 +41,9 @@ def test(
     say(f"results: {folder} (report.html, table.md, metrics.json)")
 
 
-def _training(method: Method, recordings: Sequence[RecordingInfo]) -> dict[str, str]:
-    """What `training_of` reads back: datasets and origins of the training part, or none."""
-    used = recordings if method.trainable else []
-    origins = {info.conditions["origin"] for info in used if "origin" in info.conditions}
-    return {"train_datasets": ", ".join(sorted({info.dataset for info in used})),
-            "train_origins": ", ".join(sorted(origins))}
+def _training(found: Learned) -> dict[str, str]:
+    """What `training_of` reads back: datasets and origins of all that the net learned from."""
+    return {"train_datasets": ", ".join(found.names), "train_origins": ", ".join(sorted(found.origins))}
 
 
 def predict_parts(

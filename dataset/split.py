@@ -16,7 +16,7 @@ from utils.files import digest, natural_key
 from utils.settings import Split
 
 T = TypeVar("T", bound=Named)
-_FACTS = ("scheme", "by", "leaks", "leak_details", "source", "unused", "absent", "excluded",
+_FACTS = ("scheme", "by", "leaks", "leak_details", "start_leaks", "source", "unused", "absent", "excluded",
           "exclusion_reasons", "known_defects")
 
 
@@ -35,7 +35,8 @@ class Parts:
 
     leaks: some subject is on two sides (only by recording, or by published lists that say so), and
     leak_details which; source: where the lists were published; absent: entries of lists that the data
-    lacks; known_defects: by key, what is known of recordings that take part; excluded: by key, why not.
+    lacks; known_defects: by key, what is known of recordings that take part; excluded: by key, why not;
+    start_leaks: who is tested that the weights to start from know, or may know, in words.
     """
 
     scheme: str
@@ -49,6 +50,7 @@ class Parts:
     absent: list[str] = field(default_factory=list)
     exclusion_reasons: dict[str, str] = field(default_factory=dict)
     known_defects: dict[str, str] = field(default_factory=dict)
+    start_leaks: list[str] = field(default_factory=list)
 
     @property
     def hash(self) -> str:

@@ -56,6 +56,7 @@ def _notes(run: Path) -> list[str]:
     test, split = metrics.get("test", {}), metrics.get("split", {})
     found = [f"{', '.join(test['origins'])} recordings, not the dataset's"] if test.get("origins") else []
     found += ["LEAKS: people are on both sides of the split"] if split.get("leaks") else []
+    found += split.get("start_leaks", [])
     lost, every = test.get("n_missing", 0), test.get("n_recordings", 0)
     found += [f"{lost} recordings are missing beside {every} scored"] if lost else []
     return [f"{run.name}: {'; '.join(found)}"] if found else []

@@ -60,11 +60,12 @@ class Run:
 
     @property
     def leaks(self) -> tuple[str, ...]:
-        """Which parts share subjects, in words; empty where none do."""
+        """Which parts share subjects, or know them from the weights they start from, in words."""
         about = self.metrics.get("split", {})
+        start = tuple(about.get("start_leaks", ()))
         if not about.get("leaks"):
-            return ()
-        return tuple(about.get("leak_details") or ["train and test share subjects"])
+            return start
+        return (*(about.get("leak_details") or ["train and test share subjects"]), *start)
 
     @property
     def notes(self) -> tuple[str, ...]:

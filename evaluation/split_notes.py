@@ -31,6 +31,7 @@ def split_facts(split: Mapping[str, Any]) -> list[str]:
         details = split.get("leak_details") or ["the parts share subjects"]
         how = "split by recording" if split.get("by") == "recording" else "published lists that leak"
         notes.append(f"LEAKS ({how}): {'; '.join(details)}")
+    notes += split.get("start_leaks", [])
     if split.get("source"):
         notes.append(f"split: {split['source']}")
     absent = split.get("absent", [])

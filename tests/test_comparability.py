@@ -12,6 +12,7 @@ import pytest
 
 import main
 from commands import recordings, testing
+from commands.lineage import Learned
 from dataset.index import RecordingInfo
 from dataset.split import make_split
 from evaluation import bootstrap, protocols, vital_signs
@@ -24,7 +25,6 @@ from evaluation.sensitivity import COLUMNS as SENSITIVITY_COLUMNS
 from evaluation.sensitivity import sensitivity_table
 from evaluation.table import part_table
 from evaluation.waveforms import RecordingWaveform, read_waveforms, training_of, write_waveforms
-from nets import methods
 from tests.run_folders import protocol, row, run_folder, write_windows
 from utils.config import validate
 from utils.files import read_json
@@ -89,16 +89,16 @@ def test_what_has_nothing_to_train_was_trained_on_nothing(tmp_path: Path) -> Non
     assert lines(runs_table([folder]))[0]["verdict"].startswith("1 within")
 
 
-@pytest.mark.parametrize(("method", "told"), [
-    ("supervised", {"datasets": ["pure", "ubfc_rppg_2"], "origins": ["synthetic"]}),
-    ("classical", {"datasets": [], "origins": []}),
-])
-def test_the_waveform_file_tells_what_was_trained_on(tmp_path: Path, method: str, told: dict) -> None:
-    """Datasets and origins of the training part come back as written, none for a method without weights."""
-    used = [info("a"), info("b", "pure", origin="synthetic"), info("c", "pure", light="dim")]
-    kind = methods.METHODS.get(method)
-    write_waveforms(tmp_path / "w.h5", [waves(0)], testing._training(kind, used))
-    assert training_of(read_waveforms(tmp_path / "w.h5")[1]) == told
+def test_the_waveform_file_tells_what_was_trained_on(tmp_path: Path) -> None:
+    """Datasets and origins come back as written, weights from elsewhere among the datasets."""
+    found = Learned(frozenset(["ubfc_rppg_2", "pure"]), frozenset(["synthetic"]), frozenset(["pure/1"]),
+                    frozenset(["RLAP (zoo)"]))
+    for learned, told in {
+        found: {"datasets": ["RLAP (zoo)", "pure", "ubfc_rppg_2"], "origins": ["synthetic"]},
+        Learned(): {"datasets": [], "origins": []},
+    }.items():
+        write_waveforms(tmp_path / "w.h5", [waves(0)], testing._training(learned))
+        assert training_of(read_waveforms(tmp_path / "w.h5")[1]) == told
     assert training_of({"net": "physnet"}) is None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nets
-from commands.building import start_from
+from commands.starting import start_from
 from losses.self_supervised import ratio_consistency
 from nets import methods
 from nets.layers.colour import original, standardised

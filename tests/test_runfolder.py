@@ -9,6 +9,7 @@ import pytest
 
 import nets
 from commands import testing
+from commands.lineage import Learned
 from commands.recordings import keep_split
 from commands.runfolder import RunFolder
 from dataset.index import RecordingInfo
@@ -38,13 +39,13 @@ def test_the_split_is_kept_with_the_run(tmp_path: Path) -> None:
     """Another split, or the same people with other recordings, is refused by name; the same is accepted."""
     people, path = infos(), tmp_path / "split.json"
     parts = make_split(list(people.values()), Split(), seed=0)
-    keep_split(people, parts, path)
-    keep_split(people, parts, path)
+    keep_split(people, parts, path, Learned())
+    keep_split(people, parts, path, Learned())
     with pytest.raises(UserError, match="the recordings changed"):
-        keep_split(infos("b"), parts, path)
+        keep_split(infos("b"), parts, path, Learned())
     fewer = [info for info in people.values() if info.key != parts.keys("train")[0]]
     with pytest.raises(UserError, match="the split changed"):
-        keep_split(people, make_split(fewer, Split(), seed=0), path)
+        keep_split(people, make_split(fewer, Split(), seed=0), path, Learned())
 
 
 def test_other_params_are_named_with_both_values(tmp_path: Path) -> None:

@@ -124,9 +124,10 @@ def test_an_experiment_notes_who_was_left_out_and_what_is_known(tmp_path: Path) 
     store = store_with(tmp_path, "ubfc_rppg_2", ["subject1", "subject3", "subject11", "subject18"])
     chosen = RawSet(name="ubfc_rppg_2", root="x", exclude=["subject3"])
     config = SimpleNamespace(
-        data=SimpleNamespace(store=str(store), sets=[chosen]), run=SimpleNamespace(seed=0),
+        data=SimpleNamespace(store=str(store), sets=[chosen]), run=SimpleNamespace(seed=0, before=[]),
         split=Split(scheme="lists", lists={"test": ["subject1", "subject11", "subject18"]}),
-        method=SimpleNamespace(name="classical"),
+        method=SimpleNamespace(name="classical"), net=SimpleNamespace(options={}, init_from=None),
+        train=SimpleNamespace(epochs=1),
     )
     _, parts = divide(config)
     assert split_notes(parts.about()) == [

@@ -257,6 +257,22 @@ def test_twenty_interruptions(home: Path, number: int) -> None:
         campaign(home, f"chain{int(number)}_{chain}", number, list(rng.uniform(1.5, 12, 4)))
 
 
+def test_weights_are_tested_without_a_training_part(home: Path) -> None:
+    """`train.epochs` 0 with `init_from` asks for a test part only, and names what the weights learned from."""
+    people = sorted(json.loads((home / "runs/first/split.json").read_text())["parts"]["train"]["subjects"])
+    names = [name.partition("/")[2] for name in people]
+    params = write_params(home, "given", train={"epochs": 0}, split={"file": None, "lists": {"test": names}},
+                          net={"init_from": "runs/first"}, logging={"figures": False})
+    done = call(home, "run", params)
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = json.loads((home / "runs/given/metrics.json").read_text())
+    assert metrics["training"] == {"datasets": ["ubfc_rppg_2"], "origins": ["synthetic"]}
+    assert metrics["split"]["start_leaks"] == ["LEAKS: the weights it starts from know 3 subjects of test"]
+    first, given = (torch.load(home / "runs" / name / "checkpoints/best.pt", weights_only=True)["method"]
+                    for name in ("first", "given"))
+    assert all(torch.equal(first[key], given[key]) for key in first)
+
+
 def test_a_net_trained_without_labels_goes_on_with_them(home: Path) -> None:
     """`init_from` takes REA out of a run of LFA/REA; with `only`, its last layers learn from labels."""
     shared = {"data": {"clips_per_recording": 1}, "train": {"epochs": 1, "monitor": "loss"},

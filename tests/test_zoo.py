@@ -17,12 +17,14 @@ import main
 import nets
 from benchmarks.machine import RESULTS
 from commands import zoo
-from commands.building import start_from
+from commands.building import build_method
 from commands.imported import read_about
 from commands.predict import of_file
 from nets.weights import read_state
 from preprocessing.synthetic.generate import generate
+from utils.config import validate
 from utils.errors import UserError
+from utils.files import write_json
 
 DATA = os.environ.get("RPPG_REAL_DATA")
 MEMBER = "fake_weights/data/small.pth"
@@ -136,16 +138,42 @@ def test_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert zoo.cache_folder() == Path("/elsewhere")
 
 
+def started(path: Path, epochs: int = 1, **fed: str) -> nn.Module:
+    """DeepPhys with the weights of a file, fed as a config says."""
+    config = validate({
+        "data": {"sets": [{"name": "pure", "root": "x"}]}, "train": {"epochs": epochs},
+        "net": {"name": "deepphys", "options": {"size": 12}, "init_from": str(path), "input": fed},
+        "preprocessing": {"box_scale": 1.0},
+    }, "test")
+    return build_method(config).net
+
+
 def test_training_may_start_from_an_entry(small: Path, capsys: pytest.CaptureFixture) -> None:
     """net.init_from takes the imported file, and says where the clips are of another form."""
     path = zoo.resolve("small", small)
-    net = nets.build("deepphys", size=12)
-    start_from(net, path)
-    assert all(map(torch.equal, state_of(net), read_state(path).values()))
+    assert all(map(torch.equal, state_of(started(path)), read_state(path).values()))
     assert "learned from other clips" not in capsys.readouterr().err
-    net.input_spec = net.input_spec.replace(target="standardised")
-    start_from(net, path)
+    started(path, target="standardised")
     assert "target standardised (there diff_normalised)" in capsys.readouterr().err
+
+
+def test_what_is_not_trained_is_fed_as_it_learned(small: Path) -> None:
+    """With train.epochs 0 another form of clips is refused: the net could not get used to it."""
+    path = zoo.resolve("small", small)
+    started(path, epochs=0)
+    with pytest.raises(UserError, match=r"net.init_from: .* target standardised \(there diff_.*train.epochs"):
+        started(path, epochs=0, target="standardised")
+
+
+def test_weights_that_do_not_fit_are_found_before_any_work(small: Path, tmp_path: Path) -> None:
+    """No raw data is looked at: the root of this config does not exist."""
+    write_json(tmp_path / "params.json", {
+        "data": {"sets": [{"name": "pure", "root": "nowhere"}]},
+        "net": {"name": "physnet", "init_from": str(small)}, "run": {"output": str(tmp_path / "runs")},
+    })
+    with pytest.raises(UserError, match=r"small.pth does not fit PhysNet"):
+        main.dispatch(main.parser().parse_args(["run", str(tmp_path / "params.json")]))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_source_needs_an_entry(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
