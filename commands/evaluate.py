@@ -52,7 +52,7 @@ def evaluate(args: argparse.Namespace) -> int:
         vital_signs.attach(metrics, signs)
         if parts:
             metrics["split"] = parts.about()
-            metrics["training"] = training_of(attributes)
+            metrics |= {"training": training_of(attributes), "published_as": attributes.get("published_as")}
         write_json(out / f"metrics.{protocol.name}.json", metrics)
         scored[protocol.name] = metrics
     if len(scored) == 1:

@@ -229,7 +229,7 @@ def validation(
             from evaluation.figures.epochs import write_epoch_figure  # matplotlib only where it draws
 
             write_epoch_figure(figures, epoch, waveforms, config.net.name)
-        metrics = protocols.score(waveforms, protocol, bootstrap=0)
+        metrics = protocols.score(waveforms, protocol, window_s=config.evaluation.window_s, bootstrap=0)
         row = next(row for row in metrics["rows"] if row["method"] == config.net.name)
         mae = row.get("mae_bpm")
         # a recording that failed must not make the mean of the others look good

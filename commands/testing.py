@@ -30,7 +30,7 @@ def test(
     train_rate = mean_rate_bpm(parts.select(infos.values(), "train"))
     write_waveforms(folder / "waveforms.h5", waveforms, {
         "constant_bpm": train_rate, "net": config.net.name, "split": parts.hash,
-        **_training(learned(config, infos, parts)),
+        "published_as": published_as(config, method), **_training(learned(config, infos, parts)),
     })
     metrics = score_run(config, folder, parts)
     write_text(folder / "table.md", metrics_markdown(metrics) + "\n")
@@ -39,6 +39,12 @@ def test(
         write_attention(folder, method, config.net.name, parts.select(infos.values(), "test"))
         write_report(folder)
     say(f"results: {folder} (report.html, table.md, metrics.json)")
+
+
+def published_as(config: RunConfig, method: Method) -> str:
+    """What documents call this net, learned in this way; empty where that is not the way of its paper."""
+    own = ("classical", getattr(method.net, "default_method", "supervised"))
+    return method.published_as or (config.net.name if config.method.name in own else "")
 
 
 def _training(found: Learned) -> dict[str, str]:
@@ -79,6 +85,6 @@ def score_run(config: RunConfig, folder: Path, parts: Parts) -> dict:
     rows = metrics.pop("windows")
     protocols.write_windows(folder / "windows.csv", rows)
     metrics["split"] = parts.about()
-    metrics["training"] = training_of(attributes)
+    metrics |= {"training": training_of(attributes), "published_as": attributes.get("published_as")}
     write_json(folder / "metrics.json", metrics)
     return metrics

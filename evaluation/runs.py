@@ -121,10 +121,15 @@ def experiment(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_names(run: Run, method: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names a row may be published under, and the datasets it was trained on (none for other methods)."""
+    """The names a row may be published under, and the datasets it was trained on (none for other methods).
+
+    A run of an earlier version does not say under which.
+    """
     if method != run.net:
         return (method,), ()
-    return (str(run.params.get("method", {}).get("name", "")), run.net), tuple(run.training["datasets"])
+    told = run.metrics.get("published_as")
+    names = (str(run.params.get("method", {}).get("name", "")), run.net) if told is None else (told,)
+    return names, tuple(run.training["datasets"])
 
 
 def common_name(runs: Sequence[Run]) -> str:

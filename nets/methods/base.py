@@ -35,7 +35,8 @@ class Method(nn.Module):
     optimisers, which refuses the loss scaling of fp16. label_share: of the training recordings' labels,
     its loss reads, 0 to 1; of the others no batch tells anything. drawn_loss: True where the loss takes
     batches only as its plan draws them in training (of several recordings, of train_frames); validation
-    then draws such. State that is not a weight is a registered buffer, so that checkpoints hold it.
+    then draws such. published_as: the name under which documents print what was learned in this way, where
+    that is not the net's. State that is not a weight is a registered buffer, so that checkpoints hold it.
     """
 
     trainable = True
@@ -44,6 +45,7 @@ class Method(nn.Module):
     needs: tuple[str, ...] = ()
     label_share: float = 1.0
     drawn_loss = False
+    published_as: str = ""
 
     def __init__(self, net: nn.Module) -> None:
         """`net` has an `input_spec` and a `task`; it becomes the submodule `net`."""

@@ -46,6 +46,7 @@ class ContrastPhysMethod(Method):
         """
         super().__init__(net)
         self.label_share, self.windows, self.window_share = float(label_share), windows, window_share
+        self.published_as = "contrast_phys_plus" if label_share else "contrast_phys"
 
     @property
     def input_spec(self) -> InputSpec:

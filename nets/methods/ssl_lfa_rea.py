@@ -44,6 +44,7 @@ class SSLLFAREA(Method):
 
     needs = ("lfa", "rea")
     label_share = 0.0
+    published_as = "ssl_lfa_rea"
     drawn_loss = True
 
     def __init__(
