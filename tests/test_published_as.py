@@ -1,4 +1,4 @@
-"""Under which published name a run stands: of its way of learning, or of a net that learned as in its paper."""
+"""The published name a run stands under: its way of learning, or its net where it learned as in its paper."""
 
 from __future__ import annotations
 
