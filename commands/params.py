@@ -79,12 +79,25 @@ def _check_net(raw: dict[str, Any]) -> list[Problem]:
     problems = _check_entry(NETS, "net", net) + _check_entry(METHODS, "method", method)
     if problems or not isinstance(net.get("name"), str):
         return problems
-    if METHODS.get(method["name"]).reads_gradients and _dict(raw, "train").get("amp") == "fp16":
-        problems.append(("train.amp", f"method {method['name']!r} reads gradients and cannot run with fp16, "
-                         "which scales them; use bf16 or off"))
+    problems += _check_step(METHODS.get(method["name"]), method["name"], _dict(raw, "train"))
     if any(path.startswith("options") for path, _ in _references(net)):
         return problems  # what it is built from is not there yet
     return problems + _check_input(net, method)
+
+
+def _check_step(kind: Any, method: str, train: dict[str, Any]) -> list[Problem]:
+    """Options of the loop that a method's steps cannot be made with."""
+    problems, mode = [], train.get("compile")
+    if kind.reads_gradients and train.get("amp") == "fp16":
+        problems.append(("train.amp", f"method {method!r} reads gradients and cannot run with fp16, "
+                         "which scales them; use bf16 or off"))
+    if kind.trainable and mode and not kind.net_calls:
+        problems.append(("train.compile", f"method {method!r} calls parts of its net, which compiling the "
+                         "net does not reach; leave it false"))
+    if isinstance(mode, str) and kind.net_calls > 1:
+        problems.append(("train.compile", f"method {method!r} calls its net {kind.net_calls} times a step, "
+                         "and a CUDA graph writes each answer over the one before; use true"))
+    return problems
 
 
 def _check_input(net: dict[str, Any], method: dict[str, Any]) -> list[Problem]:
@@ -127,6 +140,7 @@ def _check_data(raw: dict[str, Any]) -> list[Problem]:
 def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:
     import nets
     from evaluation import protocols
+    from nets.methods.classical import CROP
     from preprocessing.regions import NAMES
 
     problems: list[Problem] = []
@@ -139,8 +153,8 @@ def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:
             problems.append((f"evaluation.protocols.{name}" if name in own else "evaluation.protocol",
                              str(error)))
     region = section.get("region", "face")
-    if isinstance(region, str) and region not in NAMES:
-        problems.append(("evaluation.region", f"{region!r} is not one of {', '.join(NAMES)}"))
+    if isinstance(region, str) and region not in (*NAMES, CROP):
+        problems.append(("evaluation.region", f"{region!r} is not one of {', '.join((*NAMES, CROP))}"))
     chosen, known = section.get("classical", []), nets.names(task="classical")
     for name in chosen if isinstance(chosen, list) else []:
         if name not in known:

@@ -1,4 +1,4 @@
-"""The rate of a short stretch of label."""
+"""Reference rates: of a short stretch of label, and those that the device told."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 
+from preprocessing.stored import StoredRecording
 from utils import signal
 
 PULSE_BAND_HZ = (0.6, 4.0)
 SHORTEST_FOR_RATE_S = 3.0
+IMPOSSIBLE_BPM = 400.0
 
 
 def spectral_rate_bpm(label: np.ndarray, time_s: np.ndarray) -> float:
@@ -25,3 +27,12 @@ def spectral_rate_bpm(label: np.ndarray, time_s: np.ndarray) -> float:
         return math.nan
     peak = int(band[power[band].argmax()])
     return 60.0 * float(frequency_hz[1]) * signal.parabolic_peak(power, peak)
+
+
+def usable_rates(stored: StoredRecording) -> tuple[np.ndarray, np.ndarray]:
+    """The usable samples of the device's heart rate in bpm, and their times in s: (M,) each."""
+    if "hr_bpm" not in stored or "hr_time_s" not in stored:
+        return np.empty(0), np.empty(0)
+    rate, time_s = stored.array("hr_bpm").astype(np.float64), stored.array("hr_time_s")
+    good = np.isfinite(rate) & (rate > 0) & (rate < IMPOSSIBLE_BPM)
+    return rate[good], time_s[good]

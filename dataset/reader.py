@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 from dataset import contour, statistics
+from dataset.colours import crop_means
 from dataset.frames import FROM_STORE, Frames
 from dataset.index import RecordingInfo, recording_key
 from dataset.maps import face_boxes, region_means
-from dataset.rates import spectral_rate_bpm
+from dataset.rates import spectral_rate_bpm, usable_rates
 from dataset.targets import DIFFERENCES, label_statistics, longest_run, target_form
 from dataset.transforms import (
     RELATIVE,
@@ -35,8 +37,7 @@ from utils import signal
 from utils.contracts import ST_MAP, ClipBatch, InputSpec
 from utils.errors import UserError
 
-STATISTICS_BLOCK_FRAMES = 32
-IMPOSSIBLE_BPM = 400.0
+BLOCK_FRAMES = 32
 
 
 @dataclass
@@ -69,7 +70,7 @@ class StoreClips:
         """
         self.info, self.spec, self._source = info, spec, frames
         self.key, self.dataset, self.recording = info.key, info.dataset, info.recording
-        self.subject, self.conditions = info.subject, info.conditions
+        self.subject, self.people, self.conditions = info.subject, info.people, info.conditions
         self.n_frames, self.fps = info.n_frames, info.fps
         self._stored = stored or StoredRecording(info.path)
         self._frames_name = _quality_name(spec.quality, "frames")
@@ -77,7 +78,7 @@ class StoreClips:
             self._require_quality(name)
         self.time_s = self._floats("frame_time_s", torch.float64)
         self.label = self._floats("pulse", torch.float32)
-        self._hr_bpm, self._hr_time_s = self._device_rate()
+        self._hr_bpm, self._hr_time_s = usable_rates(self._stored)
         self.reference_hr_bpm = float(self._hr_bpm.mean()) if len(self._hr_bpm) else None
         self._label_statistics = label_statistics(self.label)
         self._run = longest_run(self.label.isfinite().numpy())
@@ -117,6 +118,11 @@ class StoreClips:
         name = _quality_name(self.spec.quality, "roi_rgb")
         return torch.from_numpy(self._stored.array(name)) if name in self._stored else None
 
+    @functools.cached_property
+    def crop_rgb(self) -> Tensor:
+        """Mean RGB of the whole crop over time, float32 (T, 3); the frames are read through once."""
+        return crop_means(self._blocks())
+
     @property
     def device_rate(self) -> tuple[Tensor, Tensor] | None:
         """Usable samples of the device's heart rate, float32 (M,) in bpm, and their times, float64 (M,)."""
@@ -146,7 +152,7 @@ class StoreClips:
     def clip(
         self, start: int, frames: int, change: Change = UNCHANGED, copy: int | None = None
     ) -> Clip:
-        """The clip of `frames` frames whose first is `start`; past the end the last frame is repeated.
+        """The clip of `frames` frames from `start` on; past the end the last one is repeated, without label.
 
         copy: which of spec.qualities it brings; None: they take turns along the recording. UserError when
         an array of spec.extras is not stored.
@@ -165,6 +171,7 @@ class StoreClips:
             return erased(video_form(turned, spec.video, frames, self._statistics()), change.erased)
 
         label = in_time(self.label[start:stop])
+        label[there:] = math.nan  # nobody measured what the repeated frames stand for
         extras = {name: self._extra(name, start, stop, change, in_time)[:frames] for name in spec.extras}
         if spec.qualities:
             index = start // frames % len(spec.qualities) if copy is None else copy
@@ -206,14 +213,6 @@ class StoreClips:
                 f"delete the file and preprocess again"
             )
         return values
-
-    def _device_rate(self) -> tuple[np.ndarray, np.ndarray]:
-        """The usable samples of the device's heart rate, and their times."""
-        if "hr_bpm" not in self._stored or "hr_time_s" not in self._stored:
-            return np.empty(0), np.empty(0)
-        rate, time_s = self._stored.array("hr_bpm").astype(np.float64), self._stored.array("hr_time_s")
-        good = np.isfinite(rate) & (rate > 0) & (rate < IMPOSSIBLE_BPM)
-        return rate[good], time_s[good]
 
     def rate_bpm(self, start: int, stop: int, speed: float = 1.0) -> float:
         """Mean reference rate between two frames, times the speed: the device's, else the label's.
@@ -266,7 +265,7 @@ class StoreClips:
         return self._frame_statistics
 
     def _blocks(self) -> Iterator[Tensor]:
-        step = STATISTICS_BLOCK_FRAMES
+        step = BLOCK_FRAMES
         for start in range(0, self.n_frames, step):
             yield self._frames(FROM_STORE, start, min(start + step, self.n_frames), self._frames_name)
 

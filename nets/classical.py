@@ -97,6 +97,8 @@ class Chrom(ClassicalNet):
     def waveform(self, rgb: Array, fps: float) -> Array:
         """(T, 3) -> (T,), or (T',) with compat, which loses the tail that fills no half window.
 
+        The release scores the T' samples. They end in 0, as the last window fades out there.
+
         House form: the tail is filled up with mirrored frames, which are cut off again, and the outer
         halves of the first and the last window are not faded. Between them it is the same.
         """

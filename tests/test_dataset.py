@@ -292,14 +292,16 @@ def test_clips_tile_the_recording(store, n):
 
 
 def test_short_recording_is_extended(store):
-    """A recording shorter than a clip repeats its last frame, which in differences is zero."""
+    """A recording shorter than a clip repeats its last frame, zero in differences, and has no label there."""
     info = next(i for i in store if i.n_frames == 33)
     raw, = StoreClips(info, InputSpec(frames=48, size=20, video="raw", target="raw")).batches(4)
     assert raw.start == [0] and raw.video.shape == (1, 3, 48, 20, 20)
     assert torch.equal(raw.video[0, :, 33:], raw.video[0, :, 32:33].expand(-1, 15, -1, -1))
     diff, = StoreClips(info, InputSpec(frames=48, size=20)).batches(4)
     assert not diff.video[0, :, 32:].any() and diff.video[0, :, 31].any()
-    assert not diff.pulse[0, 32:].any() and bool(diff.has_label)
+    assert diff.pulse[0, :32].isfinite().all() and diff.pulse[0, 32:47].isnan().all()
+    assert raw.pulse[0, :33].isfinite().all() and raw.pulse[0, 33:].isnan().all()
+    assert not bool(raw.has_label) and not bool(diff.has_label)
 
 
 def test_clips_do_not_depend_on_batch_size(store):

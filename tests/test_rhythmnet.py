@@ -259,7 +259,7 @@ def test_drawn_waveform_is_not_stored() -> None:
     """Evaluation gets the rates and no waveform that nobody measured."""
     learner = method().eval()
     clips = FakeClips.of_pulse(pulse_wave(200), learner.input_spec)
-    clips.key, clips.dataset, clips.conditions = "any.r1", "any", {}
+    clips.key, clips.dataset, clips.conditions, clips.people = "any.r1", "any", {}, ""
     clips.reference_hr_bpm = clips.device_rate = clips.respiration = None
     clips.label = pulse_wave(200)
     wave, = infer({"rhythmnet": learner}, [clips])

@@ -136,13 +136,15 @@ class RecordingClips(Protocol):
 
     `batches` tiles all n_frames frames with clips that follow each other; where the length is not
     a multiple of the clip, the last clip starts earlier and overlaps its neighbour. A recording
-    shorter than a clip is extended at its end by repeating the last frame.
+    shorter than a clip is extended at its end by repeating the last frame; such a clip has no label there.
 
-    key: "<dataset>.<recording>"; fps in Hz; time_s (T,) float64; face_found (T,) bool; roi_rgb
-    (T, R, 3) float32 mean RGB of the R regions in region_names; label (T,) float32, the pulse at
-    the frames' times, NaN where there is none; reference_hr_bpm: mean rate of the meter; device_rate:
-    (rates in bpm, their times in s), (M,) each, of the meter over time; respiration: (signal, its times
-    in s), (N,) each, of the sensor; None where there is none, all times on the clock of time_s.
+    key: "<dataset>.<recording>"; people: the numbering of subjects that datasets share, or ""; fps in
+    Hz; time_s (T,) float64; face_found (T,) bool; roi_rgb (T, R, 3) float32 mean RGB of the R regions in
+    region_names; crop_rgb (T, 3) float32 that of the whole picture, for which every frame is read; label
+    (T,) float32, the pulse at the frames' times, NaN where there is none; reference_hr_bpm: mean rate of
+    the meter; device_rate: (rates in bpm, their times in s), (M,) each, of the meter over time;
+    respiration: (signal, its times in s), (N,) each, of the sensor; None where there is none, all times
+    on the clock of time_s.
     """
 
     @property
@@ -153,6 +155,8 @@ class RecordingClips(Protocol):
     def recording(self) -> str: ...  # noqa: D102
     @property
     def subject(self) -> str: ...  # noqa: D102
+    @property
+    def people(self) -> str: ...  # noqa: D102
     @property
     def conditions(self) -> dict[str, str]: ...  # noqa: D102
     @property
@@ -167,6 +171,8 @@ class RecordingClips(Protocol):
     def roi_rgb(self) -> Tensor | None: ...  # noqa: D102
     @property
     def region_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def crop_rgb(self) -> Tensor: ...  # noqa: D102
     @property
     def label(self) -> Tensor: ...  # noqa: D102
     @property

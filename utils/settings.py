@@ -232,7 +232,7 @@ class Evaluation(Section):
     classical: list[str] = Field(
         ["green", "chrom", "pos"], description="Methods without training that get rows in the table."
     )
-    region: str = Field("face", description="Skin region the classical methods read.")
+    region: str = Field("face", description="Skin region the classical methods read; crop: the whole crop.")
     vital_signs: bool = Field(
         True, description="Beat intervals, their variability and respiration beside the heart rate."
     )

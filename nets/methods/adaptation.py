@@ -87,6 +87,7 @@ class Transductive(Method, abc.ABC):
     """
 
     reads_gradients = True
+    net_calls = 0
 
     def __init__(self, net: nn.Module, options: Options) -> None:
         """Prototype and flag are buffers: they are saved with the weights."""
@@ -298,7 +299,8 @@ class Transductive(Method, abc.ABC):
     def adapted_copy(self, clips: RecordingClips) -> nn.Module:
         """A copy of the net, adapted to the first windows of a recording as `adaptation` says.
 
-        As it is where no transductive training has begun: there is no prototype and no generator then.
+        As it is where no transductive training has begun: there is no prototype and no generator then. So,
+        too, for a recording that is shorter than a window.
         """
         net = copy.deepcopy(self.net)
         if self.options.statistics == "batch":
@@ -321,10 +323,12 @@ class Transductive(Method, abc.ABC):
         return batch_statistics(self.gradients()) if self.options.statistics == "batch" else nullcontext()
 
     def _support(self, clips: RecordingClips) -> list[Tensor]:
-        """The first windows of a recording, (1, C, T, H, W) each."""
+        """The first windows of a recording, (1, C, T, H, W) each; none that reaches beyond its end."""
         found: list[Tensor] = []
         for batch in clips.batches(1):
-            found += [window for window, _ in self._windows(batch.to(self._device()))]
+            last = clips.n_frames - batch.start[0] - self.window
+            pairs = zip(self._starts(batch), self._windows(batch.to(self._device())), strict=True)
+            found += [window for start, (window, _) in pairs if start <= last]
             if len(found) >= self.options.support:
                 break
         return found[: self.options.support]

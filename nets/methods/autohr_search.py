@@ -28,6 +28,7 @@ class AutoHRSearch(Supervised):
 
     tasks = ("search",)
     needs = ("architecture", "weights", "operation_weights", "genotype")
+    net_calls = 2
 
     def __init__(
         self, net: nn.Module, *, loss: LossName = "neg_pearson", loss_weight: Weight = 1.0,

@@ -35,8 +35,10 @@ class Method(nn.Module):
     optimisers, which refuses the loss scaling of fp16. label_share: of the training recordings' labels,
     its loss reads, 0 to 1; of the others no batch tells anything. drawn_loss: True where the loss takes
     batches only as its plan draws them in training (of several recordings, of train_frames); validation
-    then draws such. published_as: the name under which documents print what was learned in this way, where
-    that is not the net's. State that is not a weight is a registered buffer, so that checkpoints hold it.
+    then draws such. net_calls: of the net itself in a step, which is what torch.compile speeds up; 0 where
+    only parts of it are called. published_as: the name under which documents print what was learned in this
+    way, where that is not the net's. State that is not a weight is a registered buffer, so that checkpoints
+    hold it.
     """
 
     trainable = True
@@ -45,6 +47,7 @@ class Method(nn.Module):
     needs: tuple[str, ...] = ()
     label_share: float = 1.0
     drawn_loss = False
+    net_calls = 1
     published_as: str = ""
 
     def __init__(self, net: nn.Module) -> None:

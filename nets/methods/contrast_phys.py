@@ -35,6 +35,7 @@ class ContrastPhysMethod(Method):
     needs = ("st_block",)
     label_share = 0.0
     drawn_loss = True
+    net_calls = 0
 
     def __init__(
         self, net: nn.Module, *, label_share: Share = 0.0, windows: Annotated[int, Field(ge=2)] = 4,

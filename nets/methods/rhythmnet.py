@@ -12,6 +12,7 @@ from nets.methods.base import Method, evaluating
 from nets.methods.registry import METHODS
 from utils import interrupt
 from utils.contracts import ST_MAP, ClipBatch, RecordingClips
+from utils.errors import UserError
 from utils.runlog import warn
 from utils.signal import wave_of_rates
 
@@ -25,6 +26,7 @@ class RhythmNetMethod(Method):
     tasks = ("rate",)
     needs = ("rates", "clip_frames", "step", "reference_fps", "spread_bpm")
     waveform_from_rates = True
+    net_calls = 0
 
     def __init__(self, net: nn.Module, *, smoothness: Weight = 100.0, sequence: Weight = 0.0) -> None:
         """smoothness: weight of the mean distance of the GRU's rates from their mean over a stretch.
@@ -61,30 +63,40 @@ class RhythmNetMethod(Method):
         """Rates of the clips of one recording in bpm, and the clips' middles in s: (K,), (K,) float64.
 
         Each stretch gives as many as the net has clips; where the last one overlaps its neighbour, only
-        later ones. Clips pass the net one by one on the CPU, so that the bits do not depend on batch_size.
+        later ones. Clips that reach beyond the recording's end, where frames are repeated, give none;
+        UserError where no clip is left. Clips pass the net one by one on the CPU, so that the bits do not
+        depend on batch_size.
         """
         told: list[tuple[float, float]] = []
+        needed = 0
         with evaluating(self), torch.no_grad():
             for batch in clips.batches(batch_size):
                 interrupt.check()
-                told += self._told(batch)
+                needed = self.net.clip_frames(batch.video)  # type: ignore[operator]
+                told += self._told(batch, needed, clips.n_frames)
+        if not told:
+            raise UserError(f"{clips.recording}: {clips.n_frames} frames are fewer than the {needed} of a "
+                            "clip of this net; leave it out, or train with a lower net.input.frames")
         middle, rate_bpm = torch.tensor(told, dtype=torch.float64).T
         latest = torch.cat([torch.full((1,), -1.0, dtype=torch.float64), middle.cummax(0).values[:-1]])
         later = middle > latest
         time_s = torch.as_tensor(clips.time_s, dtype=torch.float64)
-        return rate_bpm[later], time_s[middle[later].round().long().clamp_max(len(time_s) - 1)]
+        return rate_bpm[later], time_s[middle[later].round().long()]
 
-    def _told(self, batch: ClipBatch) -> list[tuple[float, float]]:
-        """Middle frame in the recording and rate in bpm of every clip of a batch of stretches."""
+    def _told(self, batch: ClipBatch, frames: int, n_frames: int) -> list[tuple[float, float]]:
+        """Middle frame and rate in bpm of the clips of a batch that lie within a recording.
+
+        frames: of a clip; n_frames: of the recording.
+        """
         net: Any = self.net
         device = next(self.net.parameters()).device
         share = 1 if device.type == "cpu" else max(1, len(batch))
-        half = (net.clip_frames(batch.video) - 1) / 2
+        half = (frames - 1) / 2
         made = [self._rates(video.to(device), fps.to(device))[int(self.sequence > 0)].double().cpu()
                 for video, fps in zip(batch.video.split(share), batch.fps.split(share), strict=True)]
         return [(start + place * net.step + half, rate)
                 for start, found in zip(batch.start, torch.cat(made).tolist(), strict=True)
-                for place, rate in enumerate(found)]
+                for place, rate in enumerate(found) if start + place * net.step + frames <= n_frames]
 
     def predict(self, clips: RecordingClips, batch_size: int = 8) -> Tensor:
         """A sinusoid of the predicted rates, float32 (T,): only its rate means something."""

@@ -35,6 +35,7 @@ class RPPGNetMethod(Method):
     """Global, mid-level and four part signals, and the skin map, for nets that give them."""
 
     needs = ("signals",)
+    net_calls = 0
 
     def __init__(
         self, net: nn.Module, *, mid: Weight = 0.5, skin: Weight = 0.1, parts: Weight = 0.5

@@ -46,6 +46,7 @@ class SSLLFAREA(Method):
     label_share = 0.0
     published_as = "ssl_lfa_rea"
     drawn_loss = True
+    net_calls = 0
 
     def __init__(
         self, net: nn.Module, *, form: Form = "paper", negatives: Count = 4,

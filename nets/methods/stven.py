@@ -27,6 +27,7 @@ class STVENMethod(Method):
 
     tasks = ("enhancement",)
     needs = ("levels",)
+    net_calls = 4
 
     def __init__(self, net: nn.Module, *, qualities: Qualities = None) -> None:
         """qualities: stored compressed copies, the k-th being level k; each clip draws one of them.

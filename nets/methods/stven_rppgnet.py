@@ -27,6 +27,7 @@ class STVENRPPGNetMethod(Method):
     """rPPGNet's loss on restored clips, and its features there against those on the originals."""
 
     needs = ("stven", "rppgnet")
+    net_calls = 0
 
     def __init__(
         self, net: nn.Module, *, qualities: Qualities = None, freeze: bool = True, mid: Weight = 0.5,
