@@ -204,6 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         parser().print_help()
         return 2
     gc.set_threshold(*COLLECTOR)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product on a GPU
     try:
         return dispatch(args)
     except UserError as error:

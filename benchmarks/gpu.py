@@ -2,7 +2,8 @@
 
 Steps are those of the loop, with the clips on the device already. The share of time in which a kernel runs
 is the sum of the kernels' times by device events over the time of the steps. An epoch is that of UBFC-rPPG:
-about 650 clips of 128 frames. Where there is no GPU, every row says that it was not measured.
+about 650 clips of 128 frames. The peak of the memory is that after the first step, in which cuDNN tries its
+algorithms. Where there is no GPU, every row says that it was not measured.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from utils.seeding import seed_everything
 
 BATCHES, SIZES, FRAMES = (4, 8, 16, 32, 64), (72, 128), 128
 EPOCH_CLIPS = 650
-STEPS, WARM = 10, 3
+GROUPS, STEPS, WARM = 3, 10, 3
 ABSENT = "not measured: no CUDA device"
 
 
@@ -82,14 +83,20 @@ def forms(device: str, size: int, batch: int, frames: int = FRAMES) -> Iterator[
 
 
 def seconds(step: Callable[[], None], device: str) -> float:
-    """Median wall seconds of a step, over groups of steps between two waits for the device."""
-    spent = []
-    for index in range(WARM + STEPS):
-        start = time.perf_counter()
+    """Wall seconds of a step, the median of groups of steps between two waits for the device.
+
+    Within a group, steps follow each other as in a training.
+    """
+    for _ in range(WARM):
         step()
+    spent = []
+    for _ in range(GROUPS):
         _wait(device)
-        if index >= WARM:
-            spent.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for _ in range(STEPS):
+            step()
+        _wait(device)
+        spent.append((time.perf_counter() - start) / STEPS)
     return statistics.median(spent)
 
 

@@ -20,7 +20,7 @@ from utils.settings import Evaluation, RunConfig
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; "auto" takes the first GPU where there is one."""
+    """The device of that name, from now on torch's own; "auto" takes the first GPU where there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
@@ -28,7 +28,10 @@ def resolve_device(name: str) -> torch.device:
         index = int(name.partition(":")[2] or 0)
         if index >= count:
             raise UserError(f"run.device: {name} is not there ({count} CUDA devices); use cpu or auto")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return device
 
 
 def set_threads(wanted: int | None) -> int:

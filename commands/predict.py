@@ -31,6 +31,7 @@ from utils import interrupt
 from utils.errors import RecordingsFailed, UserError
 from utils.files import read_json, write_json, write_text
 from utils.runlog import Progress, say, warn
+from utils.seeding import full_precision
 from utils.settings import Preprocessing
 
 SHORT_WINDOW_S, LONG_WINDOW_S = 6.0, 10.0
@@ -51,6 +52,7 @@ def predict(args: argparse.Namespace) -> int:
     """Predict every video; those that cannot be used are named at the end (exit code 3)."""
     check_words(args)
     set_threads(None)
+    full_precision()
     predictor = choose(args)
     if predictor.origin is not None:
         say("\n".join([f"{predictor.name}: {predictor.origin.sentence()}",

@@ -114,6 +114,7 @@ def environment(device: Any, threads: int, amp: str, config: RunConfig) -> dict[
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
         facts["cuda"], facts["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+        facts["tf32"] = torch.backends.cudnn.allow_tf32
     if not config.train.deterministic or config.train.compile:
         facts["note"] = "identity of repeated runs is not claimed with these settings"
     return facts

@@ -17,8 +17,8 @@ from utils.contracts import InputSpec
 from utils.errors import UserError
 from utils.files import MIB
 
-MOST = 0.5
-"""Share of a GPU's free memory that frames may take where nobody asked for them to be kept there."""
+MOST = {"auto": 0.5, "device": 0.9}
+"""Share of a device's free memory that frames may take; the training needs some, too."""
 
 
 class Frames:
@@ -72,12 +72,13 @@ def choose(
     """
     wanted = n_bytes(infos, spec)
     free = free_bytes(device) if keep == "device" or (keep == "auto" and device.type == "cuda") else 0
-    if keep == "device" and wanted > free:
+    room = int(free * MOST.get(keep, 0))
+    if keep == "device" and wanted > room:
         raise UserError(
-            f'data.keep = "device": the frames take {wanted // MIB:,} MiB and {device} has '
-            f'{free // MIB:,} MiB left; set data.keep to "store", or preprocessing.size lower'
+            f'data.keep = "device": the frames take {wanted // MIB:,} MiB and {device} has room for '
+            f'{room // MIB:,} MiB beside a training; set data.keep to "store", or preprocessing.size lower'
         )
-    if wanted <= free * (1.0 if keep == "device" else MOST):
+    if wanted <= room:
         return Frames(device, keep=True)
     return Frames("cpu" if workers else device)
 
@@ -92,7 +93,8 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         sharing = math.ceil(processes / torch.cuda.device_count())
-        return int(torch.cuda.mem_get_info(device)[0]) // sharing
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (int(torch.cuda.mem_get_info(device)[0]) + unused) // sharing
     told = Path("/proc/meminfo")
     if not told.exists():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

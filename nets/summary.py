@@ -28,7 +28,8 @@ def model_summary(net: nn.Module, spec: InputSpec) -> tuple[str, dict[str, Any]]
     """A table to print and the same as plain values, for one clip as `spec` describes it.
 
     Operations of convolutions and matrix products are counted, a multiplication with its addition
-    (MAC) as two FLOPs. No arithmetic is done and no memory taken: the clip passes as shapes only.
+    (MAC) as two FLOPs; those of recurrent layers are not. No arithmetic is done and no memory taken: the
+    clip passes as shapes only.
     """
     layers = {
         name: Layer(name, type(module).__name__, sum(p.numel() for p in module.parameters(recurse=False)))
@@ -53,10 +54,10 @@ def _trace(net: nn.Module, spec: InputSpec, layers: dict[str, Layer]) -> int:
     ]
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     try:
-        with FakeTensorMode() as fake, evaluating(net), torch.no_grad():
-            shapes: dict[str, Tensor] = {name: fake.from_tensor(value) for name, value in state.items()}
-            device = next(net.parameters()).device
-            clip = torch.empty(1, spec.channels, spec.frames, spec.size, spec.size, device=device)
+        with FakeTensorMode(), evaluating(net), torch.no_grad():
+            # on a CPU wherever the net is: cuDNN asks recurrent layers for addresses, which shapes lack
+            shapes = {name: torch.empty(value.shape, dtype=value.dtype) for name, value in state.items()}
+            clip = torch.empty(1, spec.channels, spec.frames, spec.size, spec.size)
             with FlopCounterMode(display=False) as counter:
                 torch.func.functional_call(net, shapes, (clip,))
     finally:

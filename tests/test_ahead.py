@@ -11,6 +11,7 @@ import torch
 from tests.training_toys import Batches, TinyNet, TwoOptimisers, settings
 from training.ahead import Ahead, settled
 from training.updater import Updater
+from utils.autocast import autocast
 from utils.contracts import ClipBatch
 from utils.errors import Interrupted, Stopped, UserError
 
@@ -32,6 +33,23 @@ def test_batches_come_in_order_however_early_they_are_made() -> None:
         for _ in range(len(seen) % 3):
             ahead.fetch()
     assert seen == list(range(7))
+
+
+def test_a_batch_made_within_a_step_is_made_in_full_precision() -> None:
+    """Neither the mixed precision nor the gradients of the step it is made in reach its clips."""
+    seen: list[tuple[bool, bool]] = []
+
+    def noted() -> Iterator[ClipBatch]:
+        for batch in numbered(2):
+            seen.append((torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()))
+            yield batch
+
+    ahead = Ahead(noted(), "cpu")
+    with autocast("cpu", "bf16"):
+        for _ in ahead:
+            ahead.fetch()
+            assert torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()
+    assert seen == [(False, False)] * 2
 
 
 @pytest.mark.parametrize("error", [UserError("gone.h5: No such file"), Interrupted(143)])

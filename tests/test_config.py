@@ -125,6 +125,10 @@ def test_defaults_of_checks_are_those_of_the_sections() -> None:
     ({"preprocessing": {"face_finder": "harr"}}, "preprocessing.face_finder"),
     ({"evaluation": {"classical": ["physnet"]}}, "evaluation.classical"),
     ({"train": {"scheduler": "onecycle"}}, "train.scheduler"),
+    ({"method": {"name": "adaptive"}, "train": {"amp": "fp16"}}, "train.amp"),
+    ({"method": {"name": "adaptive"}, "train": {"compile": True}}, "train.compile"),
+    ({"net": {"name": "stven"}, "method": {"name": "stven"}, "train": {"compile": "reduce-overhead"}},
+     "train.compile"),
     ({"train": {"optimizer_options": {"betas": 3, "bogus": 1}}}, "train.optimizer_options.bogus"),
 ])
 def test_impossible_combinations_are_named(tmp_path: Path, change: dict, path: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training.faults import memory_advice
+from utils.autocast import autocast
 from utils.contracts import ClipBatch
 from utils.errors import Interrupted
 
@@ -30,7 +31,8 @@ class Ahead:
         if self._next is not None or self._error is not None:
             return
         try:
-            with memory_advice("preparing a batch"):
+            # it may be the middle of a step, and clips are not made in its precision
+            with memory_advice("preparing a batch"), torch.no_grad(), autocast(self._device, "off"):
                 self._next = self._moved(next(self._batches))
         except (Exception, Interrupted) as error:  # the batch before it comes first
             self._error = error
@@ -65,7 +67,7 @@ def settled(flag: Tensor, meanwhile: Callable[[], None]) -> bool:
     here = torch.empty_like(flag, device="cpu", pin_memory=True)
     here.copy_(flag, non_blocking=True)
     arrived = torch.cuda.Event()
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(flag.device))  # not the one of the first card
     meanwhile()
     arrived.synchronize()
     return bool(here)

@@ -10,6 +10,9 @@ import torch
 from utils.contracts import ClipBatch
 from utils.errors import Stopped
 
+_NO_MEMORY = ("can't allocate memory", "ALLOC_FAILED", "CUDA error: out of memory")
+"""What the CPU's allocator, cuBLAS and cuDNN, and the driver say; torch has no class of error for these."""
+
 
 class NonFinite(Stopped):
     """A loss, gradient or weight is NaN or infinite; nothing was stepped with it."""
@@ -37,11 +40,11 @@ def memory_advice(place: str, n_clips: int | None = None, shape: tuple[int, ...]
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        cpu = "can't allocate memory" in str(error)
-        if not (cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+        told = any(words in str(error) for words in _NO_MEMORY)
+        if not (told or isinstance(error, MemoryError | torch.OutOfMemoryError)):
             raise
         of = f", {n_clips} clips of {'x'.join(map(str, shape))}" if n_clips else ""
         raise Stopped(
             f"out of memory in {place}{of}: use a smaller train.batch (with train.accumulate), "
-            'train.amp = "bf16", or smaller net.input.frames or net.input.size; with more memory free, '
-            "run again to go on from the last checkpoint") from error
+            'train.amp = "bf16", data.keep = "store", or smaller net.input.frames or net.input.size; with '
+            "more memory free, run again to go on from the last checkpoint") from error

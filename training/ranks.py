@@ -36,6 +36,9 @@ def start(device: torch.device) -> torch.device:
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         return own_device(device)
+    if device.type == "cuda" and device.index is not None:
+        raise UserError(f"run.device: {device} is one card, and torchrun started several processes, each of "
+                        "which takes its own; use cuda")
     cards = torch.cuda.device_count() if device.type == "cuda" else 0
     alone = cards >= int(os.environ["LOCAL_WORLD_SIZE"])
     dist.init_process_group("nccl" if alone else "gloo", timeout=PATIENCE)
@@ -43,8 +46,8 @@ def start(device: torch.device) -> torch.device:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The card of this process where there are several processes; a device with an index stays."""
-    if count() == 1 or device.type != "cuda" or device.index is not None:
+    """The card of this process where there are several processes."""
+    if count() == 1 or device.type != "cuda":
         return device
     own = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     torch.cuda.set_device(own)
@@ -80,7 +83,10 @@ def from_first(value: Any = None) -> Any:
 
 
 def mean_(tensors: Iterable[Tensor], share: float) -> None:
-    """Replace each tensor by its mean over the processes, in place; share: this one's weight, 0..1."""
+    """Replace each tensor by its mean over the processes, in place; share: this one's weight, 0..1.
+
+    A share of 1 in every process gives the sum.
+    """
     if count() == 1:
         return
     kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}

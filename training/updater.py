@@ -101,6 +101,8 @@ class Updater:
             raise UserError("this method makes its own gradients: train.accumulate must be 1")
         if self._scale is not None:
             raise UserError('this method makes its own gradients: train.amp = "fp16" is not possible')
+        if self._settings.sync_batch_norm:
+            raise UserError("this method makes its own gradients: train.sync_batch_norm is not possible")
         optimizer = self._optimizer(name)
         if isinstance(optimizer, LBFGS):
             raise UserError("lbfgs needs a loss, and this method makes its own gradients; use another "
@@ -168,15 +170,17 @@ class Updater:
     def _backward(self, loss: Tensor, params: list[nn.Parameter]) -> Tensor:
         """Fresh gradients of `params` alone, and the loss, both those of all processes together.
 
-        The backward pass runs outside autocast.
+        The backward pass runs outside autocast. A process weighs its loss, not its gradients: in a batch norm
+        over all processes each one's gradient flows through the clips of the others.
         """
         for parameter in params:
             parameter.grad = None
+        mine = loss if ranks.count() == 1 else loss * self._share
         with self.autocast(enabled=False):
-            scaled = loss if self._scale is None else loss * self._scale.factor
+            scaled = mine if self._scale is None else mine * self._scale.factor
             scaled.backward(inputs=[p for p in params if p.requires_grad])
-        whole = loss.detach().clone()
-        ranks.mean_([whole, *_gradients(params)], self._share)
+        whole = mine.detach().clone()
+        ranks.mean_([whole, *_gradients(params)], 1.0)
         return whole
 
     def _guard(self, loss: Tensor, params: list[nn.Parameter]) -> Tensor | None:
@@ -287,6 +291,7 @@ def _gradients(params: list[nn.Parameter]) -> list[Tensor]:
 
 
 def _added(total: Tensor | None, grad: Tensor | None) -> Tensor | None:
+    """The sum; its first term is a copy, as a CUDA graph makes the next gradient where this one lies."""
     if total is None or grad is None:
-        return grad if total is None else total
+        return total if grad is None else grad.clone()
     return total.add_(grad)
