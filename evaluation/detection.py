@@ -9,7 +9,7 @@ highest peak and its harmonic, which would lift it.
 
 What is found is a periodic signal; a flickering lamp or a swinging head is one as well as a pulse.
 
-On simulated waveforms of 15 s (tests/test_evaluation.py), noise of any colour is called a pulse in 2 %
+On simulated waveforms of 15 s (tests/test_detection.py), noise of any colour is called a pulse in 2 %
 of the cases or fewer; a pulse with respiratory variability is found in 95 % of them from about 1 dB above
 noise in the band on, at 30 s from about 2 dB below it.
 """

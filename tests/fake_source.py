@@ -1,4 +1,4 @@
-"""A made-up dataset whose recordings misbehave on demand, and a program that preprocesses it.
+"""A made-up dataset whose recordings misbehave on demand, a program that preprocesses it, and its store.
 
 `<id>.npy` holds the frames; `<id>.txt` the behaviour of the worker that reads them; "once" before it:
 only of the first worker that does.
@@ -6,6 +6,7 @@ only of the first worker that does.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -20,15 +21,20 @@ from typing import Any
 
 import numpy as np
 
+from preprocessing import plan
+from preprocessing.manifest import Manifest
 from preprocessing.run import preprocess
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Source
 from preprocessing.work import make_recording
 from utils import interrupt
 from utils.errors import Interrupted, Stopped, UserError
+from utils.files import file_sha256
 from utils.settings import Preprocessing, RawSet
 
 NAME = "made_up"
 SIZE = 16
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = "import sys; from tests.fake_source import main; sys.exit(main(*sys.argv[1:]))"
 
 
 def segfault() -> None:
@@ -155,14 +161,57 @@ def settings(**changes: Any) -> Preprocessing:
     return Preprocessing(**{"face_finder": "none", "size": SIZE, "landmarks": False, "workers": 2} | changes)
 
 
-def fill(root: Path, store: Path, exclude: list[str] | None = None, **changes: Any) -> Any:
-    """Preprocess the made-up dataset; registered for the time of the call only."""
+@contextlib.contextmanager
+def registered() -> Iterator[None]:
+    """The made-up dataset is known for a while."""
     SOURCES.register(NAME)(FakeSource)
     try:
-        sets = [RawSet(name=NAME, root=str(root), exclude=exclude or [])]
-        return preprocess(sets, store, settings(**changes), progress=False, work=make)
+        yield
     finally:
         SOURCES._entries.pop(NAME)
+
+
+def fill(root: Path, store: Path, exclude: list[str] | None = None, **changes: Any) -> Any:
+    """Preprocess the made-up dataset; registered for the time of the call only."""
+    sets = [RawSet(name=NAME, root=str(root), exclude=exclude or [])]
+    with registered():
+        return preprocess(sets, store, settings(**changes), progress=False, work=make)
+
+
+@functools.cache
+def good_store(base: Path) -> Path:
+    """A folder in `base` with three good recordings and their store, made once; to change it, copy it."""
+    folder = base / "good_store"
+    write_raw(folder / "raw", dict.fromkeys(("p1", "p2", "p10"), "good"))
+    fill(folder / "raw", folder / "store")
+    return folder
+
+
+def manifest_of(store: Path) -> dict[str, dict[str, Any]]:
+    """The manifest's lines by recording."""
+    return Manifest(store / NAME / "manifest.json").entries
+
+
+def checksums(store: Path) -> dict[str, str]:
+    """Of the stored files, by name."""
+    return {path.name: file_sha256(path) for path in sorted((store / NAME).glob("*.h5"))}
+
+
+def inodes(store: Path) -> dict[str, int]:
+    """Of the stored files, by name: a file that was made again has another."""
+    return {path.name: path.stat().st_ino for path in (store / NAME).glob("*.h5")}
+
+
+def leftovers(store: Path) -> list[str]:
+    """Names of temporary files."""
+    return [path.name for path in store.rglob("*.tmp")]
+
+
+def stale_keys(folder: Path, **changes: Any) -> list[str]:
+    """The recordings a run would make, without making them."""
+    sets = [RawSet(name=NAME, root=str(folder / "raw"))]
+    with registered():
+        return list(plan.make(sets, folder / "store", settings(**changes), False)[NAME].tasks)
 
 
 def main(root: str, store: str) -> int:

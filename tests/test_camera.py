@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -37,11 +36,13 @@ from preprocessing.crops import NewestRows
 from preprocessing.live import LiveFrame, LiveWindow
 from preprocessing.synthetic.avi import write_avi
 from preprocessing.synthetic.generate import generate
+from tests.browser import in_chromium
 from utils.errors import UserError
 from utils.settings import Preprocessing
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 9.0
+TIME = "--virtual-time-budget=1500"  # ms for which the page's scripts run
 
 
 @pytest.fixture(scope="module")
@@ -441,27 +442,13 @@ def test_a_taken_port_is_named(address: str) -> None:
         pass
 
 
-def in_chromium(page: str, folder: Path) -> tuple[str, list[str]]:
-    """The page after its scripts ran for a while, and what the browser's console said."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("no Chromium here to open the page in")
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--virtual-time-budget=1500", f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0",
-         "--dump-dom", page],
-        capture_output=True, text=True, timeout=120, check=False)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def test_the_page_shows_what_was_estimated(whole: tuple[Session, Path], tmp_path: Path) -> None:
     """In a real browser: rate, quality, method, frames, box, and that it is over; an empty console."""
     board = whole[0].board
     state = json.loads(board.text())
     assert state["picture"].startswith("data:image/jpeg;base64,") and len(state["box"]) == 4
     with serving(board, 0) as address:
-        dom, console = in_chromium(address, tmp_path / "profile")
+        dom, console = in_chromium(address, tmp_path / "profile", TIME)
     assert console == []
     made = state["estimate"]
     assert f'id="rate">{made["heart_rate_bpm"]:.0f}<' in dom
@@ -479,7 +466,7 @@ def test_a_guess_is_not_shown_as_a_rate(tmp_path: Path) -> None:
     board.show(time_s=6.0, n_seen=180, n_dropped=3, n_pauses=0, filled_s=6.0)
     board.show_estimate(made.as_dict())
     with serving(board, 0) as address:
-        dom, console = in_chromium(address, tmp_path / "profile")
+        dom, console = in_chromium(address, tmp_path / "profile", TIME)
     assert console == [] and 'id="rate">–<' in dom
     assert "the guess would be 80 bpm" in dom and "a &lt;i&gt;guess&lt;/i&gt;" in dom
     assert "3 frames were dropped" in dom and "from &lt;b&gt;x&lt;/b&gt;" in dom

@@ -32,15 +32,13 @@ from nets.methods.base import upright
 from preprocessing.synthetic.subjects import make_subjects
 from tests.fakes import FPS, FakeClips, FakeUpdater, clip_batch, make_adam, pulse_wave
 from tests.stores import make_store, same
-from tests.test_training import assert_same_bits
-from tests.training_toys import StopAfter, settings, train
+from tests.training_toys import NoisyClips, assert_same_bits, settings, train
 from training.checkpoint import read_checkpoint
 from utils.config import validate
 from utils.contracts import ClipBatch, InputSpec
 from utils.errors import Interrupted, UserError
 from utils.files import natural_key
 from utils.runlog import RunLog
-from utils.seeding import sample_rng
 from utils.settings import Augment
 
 
@@ -374,7 +372,7 @@ def config_of(folder: Path, **changes: dict[str, Any]) -> Any:
         "logging": {"progress": False, "summary": False, "every": 1},
     }
     for section, values in changes.items():
-        params[section] = {**params[section], **values}
+        params[section] = {**params.get(section, {}), **values}
     return validate(params, "params")
 
 
@@ -431,7 +429,8 @@ def test_choosing_by_labels_that_are_not_there_is_refused(tmp_path: Path) -> Non
 
 def test_choosing_by_labels_stays_possible(tmp_path: Path) -> None:
     """With labelled validation recordings the error of the rate chooses, though training reads no label."""
-    _, log = run_of(tmp_path / "store", tmp_path / "run", label=True, train={"monitor": "mae_bpm"})
+    _, log = run_of(tmp_path / "store", tmp_path / "run", label=True, train={"monitor": "mae_bpm"},
+                    evaluation={"protocol": "toolbox"})  # which scores recordings of two seconds
     assert all(math.isfinite(line["metrics"]["mae_bpm"]) for line in events(log, "validation"))
     assert events(log, "labels")[0]["read"] == []
 
@@ -448,19 +447,6 @@ def test_a_share_of_labels_is_told(tmp_path: Path) -> None:
 # Resuming
 
 
-class Drawn(StopAfter):
-    """Toy batches of two recordings; stops before batch number `after`."""
-
-    def __init__(self, spec: InputSpec, after: int = 10**6) -> None:
-        super().__init__(after, steps=2)
-        self.spec = spec
-
-    def batch(self, epoch: int, index: int) -> ClipBatch:
-        made = clip_batch(self.spec, 2)
-        noise = torch.from_numpy(sample_rng(0, epoch, index).standard_normal(made.video.shape))
-        return dataclasses.replace(made, video=made.video + noise.float())
-
-
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_resumed_training_draws_the_same_windows(share: float, tmp_path: Path, monkeypatch: Any) -> None:
     """Stopped amid an epoch or at its end, weights and random state end as if undisturbed."""
@@ -468,13 +454,13 @@ def test_resumed_training_draws_the_same_windows(share: float, tmp_path: Path, m
     section = settings(epochs=2)
     options: dict[str, Any] = {"make": lambda _: learner(frames=40, label_share=share)}
     spec = learner(frames=40).input_spec
-    train(tmp_path / "straight", section, Drawn(spec), **options)
+    train(tmp_path / "straight", section, NoisyClips(spec), **options)
     expected = read_checkpoint(tmp_path / "straight" / "last.pt")
     for after in (1, 2):
         folder = tmp_path / f"after{after}"
         with pytest.raises(Interrupted):
-            train(folder, section, Drawn(spec, after), **options)
-        train(folder, section, Drawn(spec), seed=99, **options)
+            train(folder, section, NoisyClips(spec, after), **options)
+        train(folder, section, NoisyClips(spec), seed=99, **options)
         assert_same_bits(read_checkpoint(folder / "last.pt"), expected)
 
 

@@ -7,8 +7,6 @@ import dataclasses
 import io
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from evaluation.report.shown import panel, shown, worst_units
 from evaluation.report.viewer import viewer_data
 from evaluation.table import metrics_markdown
 from evaluation.waveforms import RecordingWaveform, write_waveforms
+from tests.browser import in_chromium
 from utils.errors import UserError
 from utils.files import write_json
 
@@ -395,24 +394,11 @@ say("chosen", document.getElementById("pick").value);
 </script></body>"""
 
 
-def in_chromium(page: Path, folder: Path) -> tuple[str, list[str]]:
-    """The page after its scripts ran, and what the browser's console said."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("no Chromium here to open the page in")
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=False)
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def test_the_page_works_in_a_browser(reported: Path, tmp_path: Path) -> None:
     """Chromium's console stays empty; the viewer draws, steps on, and the list filters and sorts."""
     page = tmp_path / "driven.html"
     page.write_text((reported / "report.html").read_text().replace("</body>", DRIVER))
-    dom, console = in_chromium(page, tmp_path / "profile")
+    dom, console = in_chromium(page.as_uri(), tmp_path / "profile")
     assert console == []
     said = dict(re.findall(r'<pre id="(\w+)">(.*?)</pre>', dom))
     assert said["first"] == "2 2"  # both methods; of pos, which failed, a text stands for its two lines

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nets.methods.base import Method
+from tests.fakes import clip_batch
 from training.checkpoint import Checkpoints
 from training.fit import FitResult, fit
 from training.updater import Updater
@@ -122,6 +125,19 @@ class StopAfter(Batches):
             yield batch
 
 
+class NoisyClips(StopAfter):
+    """Two steps an epoch of clips as a net wants them, each batch with noise of its own."""
+
+    def __init__(self, spec: InputSpec, after: int = 10**6, noise: float = 1.0) -> None:
+        super().__init__(after, steps=2)
+        self.spec, self.noise = spec, noise
+
+    def batch(self, epoch: int, index: int) -> ClipBatch:
+        made = clip_batch(self.spec)
+        drawn = torch.from_numpy(sample_rng(0, epoch, index).standard_normal(made.video.shape))
+        return dataclasses.replace(made, video=made.video + self.noise * drawn.float(), epoch=epoch)
+
+
 class Spoiled(Batches):
     """One clip of the given batches holds a NaN."""
 
@@ -160,6 +176,30 @@ def train(
                  log=RunLog(log), every=3, progress=False,
                  validate=None if validate is None else lambda epoch: validate(), **options)
     return result, method
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every tensor and number of a nested state, by its path."""
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    else:
+        return {path: value}
+    return {k: v for key, part in parts for k, v in leaves(part, f"{path}/{key}").items()}
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+    """Every leaf equal, NaN to NaN."""
+    first, second = leaves(a), leaves(b)
+    assert first.keys() == second.keys()
+    for path, value in first.items():
+        other = second[path]
+        if isinstance(value, Tensor):
+            assert value.dtype == other.dtype, path
+            assert np.array_equal(value.float().numpy(), other.float().numpy(), equal_nan=True), path
+        else:
+            assert value == other or (value != value and other != other), path
 
 
 def noisy_validation() -> dict[str, float]:
