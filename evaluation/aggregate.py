@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from evaluation.cells import counted
 from evaluation.pooling import pool
 from evaluation.runs import Run, common_name, experiment, load_run, run_names
 from evaluation.split_notes import named
-from evaluation.table import bins_bpm, expected_units
+from evaluation.table import bins_bpm, doubts, expected_units
 from utils.errors import UserError
 from utils.files import digest
 
@@ -72,7 +72,8 @@ def results(folders: Sequence[Path], protocol: str | None = None) -> list[Result
     groups: dict[str, list[Run]] = {}
     for run in [load_run(folder, protocol) for folder in folders]:
         choices = {k: v for k, v in run.metrics["protocol"].items() if k not in ("constant_bpm", "seed")}
-        key = digest([experiment(run.params), choices] if run.params else str(run.folder.resolve()))
+        same = [experiment(run.params), choices, _data(run)]
+        key = digest(same if run.params else str(run.folder.resolve()))
         repeats = [r for name, made in groups.items() if name.startswith(key) for r in made
                    if (r.seed, r.fold) == (run.seed, run.fold)]
         groups.setdefault(key + "r" * len(repeats), []).append(run)
@@ -81,6 +82,16 @@ def results(folders: Sequence[Path], protocol: str | None = None) -> list[Result
         raise UserError(f"{folded[0].folder}: folds are pooled from windows.csv, under the run's own "
                         "protocol; leave out --protocol")
     return [result for made in groups.values() for result in _combine(made)]
+
+
+def _data(run: Run) -> list[Any]:
+    """What it was trained on, and whether that and the test part are a dataset or only have its layout.
+
+    The params do not tell: folders may hold anything. Folds deal all recordings of one set in turns.
+    """
+    tested, learned = set(run.metrics["test"].get("origins", ())), set(run.training["origins"])
+    origins = [tested, learned] if run.fold is None else [tested | learned]
+    return [sorted(run.training["datasets"]), *(sorted(found) for found in origins)]
 
 
 def _combine(runs: list[Run]) -> list[Result]:
@@ -133,6 +144,7 @@ def _about(name: str, metrics: Mapping[str, Any]) -> list[str]:
     notes = [f"{name}: missing: {counted(len(missing), 'recording')}: {named(missing)}"] if missing else []
     if unknown:
         notes.append(f"{name}: {counted(unknown, 'unit')} without a reference, not scored")
+    notes += [f"{name}: {text}" for text in doubts(test)]
     width = bins_bpm(metrics["protocol"], test)
     if width:
         notes.append(f"{name}: rates fall on bins of up to {width:.2f} bpm: an error of 0 means the same bin")
@@ -151,25 +163,32 @@ def _never_tested(runs: Sequence[Run]) -> set[str]:
 def _of_folds(runs: list[Run]) -> list[Result]:
     """Folds of one seed: all units as one table, and the mean of the folds' own numbers."""
     metrics, untested, name = pool([run.folder for run in runs]), len(_never_tested(runs)), common_name(runs)
-    notes = tuple(dict.fromkeys(note for run in runs for note in run.notes))
+    notes = _union(run.notes for run in runs)
     notes += tuple(_about(name, metrics))
     if untested:
         notes += (f"{name}: {untested} recordings are in no tested fold; run the other folds",)
     common: dict[str, Any] = {
         "run": name, "ids": tuple(run.id for run in runs), "untested": untested, "notes": notes,
         "subjects": tuple(subject for run in runs for subject in run.part("test")["subjects"]),
-        "leaks": tuple(dict.fromkeys(detail for run in runs for detail in run.leaks)),
+        "leaks": _union(run.leaks for run in runs),
     }
+    learned = _union(run.training["origins"] for run in runs)
     alone = [{row.method: row for row in _single(run)} for run in runs]
     made = []
     for row in metrics["rows"]:
         pooled = replace(_result(runs[0], row, metrics), how=(f"{len(runs)} folds pooled",), **common)
+        pooled = replace(pooled, train_origins=learned if pooled.trained else ())
         made.append(pooled)
         parts = [rows[pooled.method] for rows in alone if pooled.method in rows]
         if len(parts) == len(runs):
             how = (f"mean of {len(runs)} folds",)
             made.append(_mean(parts, replace(pooled, how=how, interval=None, is_mean=True)))
     return made
+
+
+def _union(parts: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """Every text once, in the order in which they come."""
+    return tuple(dict.fromkeys(text for part in parts for text in part))
 
 
 def _over_seeds(runs: Sequence[Run], per_seed: list[list[Result]]) -> list[Result]:
@@ -183,10 +202,12 @@ def _over_seeds(runs: Sequence[Run], per_seed: list[list[Result]]) -> list[Resul
         made.append(_mean(same, replace(
             row, run=common_name(runs), ids=tuple(name for part in same for name in part.ids),
             how=(*row.how, f"{len(same)} seeds"), interval=None,
-            subjects=tuple(dict.fromkeys(subject for part in same for subject in part.subjects)),
             n=min(part.n for part in same), expected=max(part.expected for part in same),
             n_recordings=min(part.n_recordings for part in same),
-            notes=tuple(dict.fromkeys(note for part in same for note in part.notes)),
+            untested=max(part.untested for part in same), subjects=_union(part.subjects for part in same),
+            origins=_union(part.origins for part in same), leaks=_union(part.leaks for part in same),
+            train_origins=_union(part.train_origins for part in same),
+            notes=_union(part.notes for part in same),
         )))
     return made
 

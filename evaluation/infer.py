@@ -59,8 +59,8 @@ def infer(
             key=clips.key, subject=clips.subject, dataset=clips.dataset, fps=float(clips.fps),
             time_s=np.asarray(clips.time_s, dtype=np.float64), label=np.asarray(clips.label),
             predictions=predictions, reference_hr_bpm=clips.reference_hr_bpm,
-            conditions=dict(clips.conditions), part=part, rates=_rates(methods, clips, batch),
-            **_sensors(clips),
+            conditions=dict(clips.conditions), part=part, people=clips.people,
+            rates=_rates(methods, clips, batch), **_sensors(clips),
         ))
     return waveforms
 
@@ -80,7 +80,7 @@ def _rates(
             if error.exit_code != UserError.exit_code:
                 raise
             warn(f"{clips.key}: {name} gave no rates: {error}")
-            continue
+            rate_bpm = time_s = torch.empty(0)  # a failed recording, not one that nobody was asked about
         found[name] = (rate_bpm.detach().cpu().numpy(), time_s.detach().cpu().numpy())
     return found
 

@@ -30,6 +30,7 @@ from utils.files import read_json
 Array = NDArray[np.float64]
 Window = Mapping[str, Any]
 TEXTS = ("part", "recording", "subject", "method", "reference", "failed")
+DOUBTFUL = ("n_edge_references", "n_apart_references")
 SUMMED = ("n_subjects", "n_recordings", "n_windows", "n_unlabelled_windows", "n_missing")
 
 
@@ -91,6 +92,7 @@ def _refuse_doubles(folders: Sequence[Path], per_fold: Sequence[Sequence[Window]
 def _header(headers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The counts of all folds together; folds share no subject, so that subjects add up as well."""
     summed: dict[str, Any] = {name: sum(int(header[name]) for header in headers) for name in SUMMED}
+    summed |= {name: sum(int(header.get(name, 0)) for header in headers) for name in DOUBTFUL}
     summed["bin_bpm"] = max(float(header.get("bin_bpm") or 0.0) for header in headers)
     for name in ("datasets", "origins", "missing"):
         summed[name] = sorted({text for header in headers for text in header.get(name, ())})

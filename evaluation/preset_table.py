@@ -90,9 +90,12 @@ _PHYSFORMER: dict[str, Any] = _PLAIN | {
 }
 
 # The statistics are those of NEST's MATLAB version: sample deviation, 0.01 added where MER divides, r as
-# usual. The spectral fields serve a label where a recording has no device rate.
+# usual. The papers' reference of a clip is the mean over its seconds; here it is the device's rate at the
+# clip's middle, since waveform files do not hold how long clips are: the means over a recording differ by
+# some 0.1 bpm. A clip whose reference is unknown is in neither mean. The spectral fields serve a label where
+# a recording has no device rate.
 _STMAP: dict[str, Any] = _DEFAULT | {
-    "description": "CVD, RhythmNet, NEST: rates of a heart-rate head, mean over clips against device rates",
+    "description": "CVD, RhythmNet, NEST: mean of a head's rates against the device's at its clips' middles",
     "ground_truth": "device_or_label", "estimator": "rate_head", "unit": "recording",
     "snr": "none", "macc": "none", "waveform_metrics": False, "ddof": 1, "mape_offset_bpm": 0.01,
 }

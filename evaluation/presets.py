@@ -32,7 +32,10 @@ class Protocol(Section):
     window_s: float | None = Field(gt=0, description="Length of a window; null: the whole recording.")
     hop_s: float | None = Field(None, gt=0, description="Step between windows; null: they do not overlap.")
     hop_frames: int | None = Field(None, ge=1, description="Step between windows in frames, for hop_s.")
-    tail: Literal["drop", "keep"] = Field(description="What becomes of a last window that is too short.")
+    tail: Literal["drop", "keep"] = Field(
+        description="What becomes of a last window that is too short. Where it is dropped, no spectral peak "
+        "is taken of less than 3 s or a beat at the band's lower end; where it is kept, min_samples rules."
+    )
     min_samples: int = Field(9, ge=9, description="Kept tails below this length are skipped.")
     unit: Literal["window", "recording", "frame"] = Field(
         "window", description="What counts once in a mean: a window, a recording (mean of its windows' "

@@ -12,7 +12,7 @@ from typing import Any
 from evaluation import presets
 from evaluation.detection import detect
 from evaluation.presets import PRESETS, Protocol, ProtocolError
-from evaluation.tally import Tally, by_condition, paired, tally
+from evaluation.tally import Tally, by_condition, doubtful, paired, tally
 from evaluation.units import CONSTANT, Scored, score_recording
 from evaluation.waveforms import RecordingWaveform, read_waveforms
 from evaluation.window_rows import rows_of, write_windows
@@ -120,7 +120,8 @@ def _score_part(
     rows_of = [*methods, *([CONSTANT] if options.constant_bpm is not None else [])]
     found = tally(recordings, scored, rows_of, options.protocol, options.bootstrap, options.seed)
     result = {
-        "test": {**_header(found, scored, missing), "origins": _origins(recordings)},
+        "test": {**_header(found, scored, missing), **doubtful(scored, options.protocol),
+                 "origins": _origins(recordings)},
         "rows": [found.row(name) for name in rows_of],
         "paired": paired(found, options.bootstrap, options.seed),
         "conditions": by_condition(found, recordings, options.bootstrap, options.seed),
@@ -160,7 +161,7 @@ def _detection_part(
         for method in methods for wave in recordings if method in wave.predictions
     ]
     header = {
-        "n_subjects": len({(wave.dataset, wave.subject) for wave in recordings}),
+        "n_subjects": len({wave.person for wave in recordings}),
         "n_recordings": len(recordings), "n_missing": len(missing), "missing": sorted(missing),
         "missing_reasons": dict(missing),
     }

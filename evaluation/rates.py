@@ -27,7 +27,8 @@ class Rates:
     """What a protocol makes of W windows of a label and M predictions.
 
     label_bpm (W,), NaN where the label is unknown or flat; predicted_bpm (M, W), NaN where `failed` (M, W)
-    gives a reason; signals (M, W, 6) in the order of SIGNAL_METRICS; bin_bpm: widest spectral bin.
+    gives a reason; signals (M, W, 6) in the order of SIGNAL_METRICS; bin_bpm: widest spectral bin; device_bpm
+    (M, W): the device's mean over the clips of each heart-rate head, None where there are no heads.
     """
 
     label_bpm: Array
@@ -35,6 +36,7 @@ class Rates:
     failed: NDArray[np.object_]
     signals: Array
     bin_bpm: float = 0.0
+    device_bpm: Array | None = None
 
     @classmethod
     def nothing(cls, n_methods: int, n_windows: int) -> Rates:

@@ -83,6 +83,14 @@ def bins_bpm(protocol: Mapping[str, Any], header: Mapping[str, Any]) -> float:
     return float(header.get("bin_bpm") or 0.0) if whole else 0.0
 
 
+def doubts(header: Mapping[str, Any]) -> list[str]:
+    """Notes on units whose reference deserves a look; metrics of older runs do not count them."""
+    edge, apart = (int(header.get(name, 0)) for name in ("n_edge_references", "n_apart_references"))
+    at_ends = f"{counted(edge, 'unit')} with a reference at an end of the band that is searched, or beyond it"
+    differing = f"{counted(apart, 'unit')} with more than 5 bpm between the label's rate and the device's"
+    return [text for n, text in ((edge, at_ends), (apart, differing)) if n]
+
+
 def references(header: Mapping[str, Any]) -> str:
     """Where the reference rates of a part come from, with counts where there are both kinds."""
     kinds = {"label": "the label's waveform by the same estimator", "device": "the device's rate"}
@@ -112,7 +120,8 @@ def _notes(part: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[str]:
     if header["n_missing"] > 20:
         notes.append(f"and {header['n_missing'] - 20} more missing, see metrics.json")
     if header["n_unlabelled_windows"]:
-        notes.append(f"{counted(header['n_unlabelled_windows'], 'window')} without a label, not scored")
+        notes.append(f"{counted(header['n_unlabelled_windows'], 'unit')} without a reference, not scored")
+    notes += doubts(header)
     width = bins_bpm(protocol, header)
     if width:
         notes.append(f"rates fall on spectral bins of up to {width:.2f} bpm: an error of 0 means the same "

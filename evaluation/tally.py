@@ -30,6 +30,8 @@ Places = Sequence[int] | slice
 MAX_NAMED = 50
 MAX_VALUES = 50
 NOT_STATED = "not stated"
+APART_BPM = 5.0
+"""Two references that differ by more than this cannot both be the heart's."""
 BY_CONDITION = ("mae_bpm", "rmse_bpm", "sd_bpm", "me_bpm", "pearson_r", "snr_db")
 
 
@@ -122,17 +124,37 @@ def tally(
     for place, (_, one) in enumerate(kept):
         predicted, signals = one.predicted_bpm[:, one.unit_window], one.signals[:, one.unit_window]
         for index in range(len(methods)):
-            each = unit_sums(predicted[index], one.reference_bpm, signals[index], choices)
+            each = unit_sums(predicted[index], one.reference_bpm[index], signals[index], choices)
             sums[index, place] = each.sum(axis=0)
         errors = np.abs(predicted - one.reference_bpm)
         largest[:, place] = np.where(np.isfinite(errors), errors, -1.0).max(axis=1)
     largest[largest < 0] = np.nan
-    subjects = np.array([f"{wave.dataset}.{wave.subject}" for wave, _ in kept], dtype=np.str_)
+    subjects = np.array([wave.person for wave, _ in kept], dtype=np.str_)
     return Tally(
         list(methods), [wave for wave, _ in kept], [one for _, one in kept], sums, largest,
         np.array([len(one.unit_window) for _, one in kept], dtype=np.int_), subjects, choices,
         protocol.standard_error, draws_of(len(set(subjects.tolist())), n_draws, seed),
     )
+
+
+def doubtful(scored: Sequence[Scored], protocol: Protocol) -> dict[str, int]:
+    """How many units have a reference that deserves a look.
+
+    n_edge_references: within one bin of an end of the band that is searched, or beyond it, where a rate may
+    be another's, cut off; n_apart_references: label and device both known, more than APART_BPM apart.
+    """
+    edge = apart = 0
+    searched = protocol.estimator in ("spectral_peak", "welch_peak")
+    low, high = 60 * protocol.peak_low_hz, 60 * protocol.peak_high_hz
+    for one in scored:
+        if not one.reference_bpm.size:
+            continue
+        reference = one.reference_bpm[0]
+        at_edge = (reference <= low + one.bin_bpm) | (reference >= high - one.bin_bpm)
+        edge += int(at_edge.sum()) if searched else 0
+        differences = np.abs(one.label_bpm - one.device_bpm)[one.unit_window]
+        apart += int((differences > APART_BPM).sum())
+    return {"n_edge_references": edge, "n_apart_references": apart}
 
 
 def draws_of(n_subjects: int, n_draws: int, seed: int) -> Array | str:
@@ -161,7 +183,8 @@ def _pair(found: Tally, first: str, other: str, n_draws: int, seed: int) -> dict
         for place, one in enumerate(found.scored):
             pair = one.predicted_bpm[indices][:, one.unit_window]
             pair = np.where(np.isfinite(pair).all(axis=0), pair, np.nan)
-            sums[:, place] = [unit_sums(rates, one.reference_bpm).sum(axis=0) for rates in pair]
+            against = one.reference_bpm[indices]
+            sums[:, place] = [unit_sums(*rates).sum(axis=0) for rates in zip(pair, against, strict=True)]
     both = np.flatnonzero(sums[0, :, 0] > 0)
     subjects = found.subjects[both]
     totals = [from_sums(one[both].sum(axis=0)) for one in sums]

@@ -14,7 +14,7 @@ from evaluation.heart_rate import windows
 from evaluation.metrics import SIGNAL_METRICS
 from evaluation.presets import Protocol
 from evaluation.rates import Rates, window_rates
-from evaluation.references import device_rates, device_rates_at, reference_kind, unit_references
+from evaluation.references import device_rates, device_rates_at, reference_kinds, unit_references
 from evaluation.spectrum import segment_length
 from evaluation.waveforms import RecordingWaveform
 from utils.gaps import in_gaps
@@ -24,8 +24,10 @@ Array = NDArray[np.float64]
 CONSTANT = "constant"
 NO_REFERENCE = {
     "label": "the label is unknown (or in gaps between frames) or flat in every window",
-    "device": "the device's rate is unknown in every window",
+    "device": "the device's rate is unknown, or unknown for more than 5 % of the time, in every window",
 }
+SHORTEST_S = 3.0
+"""Below some three beats the highest peak of a spectrum depends on where in a beat the waveform begins."""
 _EMPTY = np.empty(0)
 
 
@@ -35,9 +37,10 @@ class Scored:
 
     reference: "label" or "device"; spans (W, 2) in s from the first frame; label_bpm, device_bpm (W,);
     predicted_bpm, failed (M, W); signals (M, W, 6) in the order of SIGNAL_METRICS; unit_window (U,): the
-    window of each unit, reference_bpm (U,): its reference; n_unlabelled: windows (or frames, where
-    these are the units) without one; bin_bpm: widest spectral bin that a rate was read from; reason: why
-    there is no unit at all.
+    window of each unit, reference_bpm (M, U): what each method is compared with in it, one and the same rate
+    but for heart-rate heads, whose clips may differ; n_unlabelled: windows (or frames, where these are the
+    units) without one; bin_bpm: widest spectral bin that a rate was read from; reason: why there is no unit
+    at all.
     """
 
     methods: list[str] = dataclasses.field(default_factory=list)
@@ -49,7 +52,7 @@ class Scored:
     failed: NDArray[np.object_] = dataclasses.field(default_factory=lambda: np.empty((0, 0), dtype=object))
     signals: Array = dataclasses.field(default_factory=lambda: np.empty((0, 0, len(SIGNAL_METRICS))))
     unit_window: NDArray[np.int_] = dataclasses.field(default_factory=lambda: np.empty(0, dtype=np.int_))
-    reference_bpm: Array = dataclasses.field(default_factory=lambda: _EMPTY)
+    reference_bpm: Array = dataclasses.field(default_factory=lambda: np.empty((0, 0)))
     n_unlabelled: int = 0
     bin_bpm: float = 0.0
     reason: str = ""
@@ -60,13 +63,26 @@ def score_recording(
 ) -> Scored:
     """Every method in every unit of the recording; methods without a prediction there fail by name.
 
-    constant_bpm: a rate that is predicted always, as the last method, CONSTANT.
+    constant_bpm: a rate that is predicted always, as the last method, CONSTANT. Of two kinds of reference
+    the second serves where the first is unknown in every unit.
     """
-    kind = reference_kind(wave, protocol)
-    if not kind:
-        mean_only = protocol.ground_truth != "label" and wave.has_device_rate
-        return Scored(reason="only the device's mean rate is known, which is none for a window" if mean_only
-                      else f"no {protocol.ground_truth.replace('_', ' ')} to compare with")
+    first = None
+    for kind in reference_kinds(wave, protocol):
+        scored = _score_against(wave, protocol, methods, kind, constant_bpm)
+        if not scored.reason:
+            return scored
+        first = first or scored
+    if first is not None:
+        return first
+    mean_only = protocol.ground_truth != "label" and wave.has_device_rate
+    return Scored(reason="only the device's mean rate is known, which is none for a window" if mean_only
+                  else f"no {protocol.ground_truth.replace('_', ' ')} to compare with")
+
+
+def _score_against(
+    wave: RecordingWaveform, protocol: Protocol, methods: Sequence[str], kind: str, constant_bpm: float | None
+) -> Scored:
+    """The recording with one kind of reference, "label" or "device"."""
     if protocol.estimator == "rate_head":
         spans, rates, device = _head_rates(wave, protocol, methods, kind)
     else:
@@ -128,11 +144,16 @@ def _too_little(n: int, fs: float, protocol: Protocol) -> str:
     low = protocol.peak_low_hz if protocol.filter_low_hz is None else protocol.filter_low_hz
     if low >= 0.49 * fs:
         return f"{fs:.2f} frames a second are too few for {low:.3g} Hz and more"
+    start, stop = windows(n, fs, protocol)[0]
     if protocol.estimator == "welch_peak":
-        start, stop = windows(n, fs, protocol)[0]
         segment_s = segment_length((stop - start) // protocol.parts, protocol) / fs
         if segment_s * protocol.peak_low_hz < 1:
             return f"{n} frames ({n / fs:.1f} s) give segments of {segment_s:.1f} s, shorter than a beat"
+    elif protocol.tail == "drop":  # tools that keep short tails score them, however short
+        shortest_s = max(SHORTEST_S, 1 / protocol.peak_low_hz)
+        if (stop - start + 0.5) / fs < shortest_s:
+            return (f"{stop - start} frames ({(stop - start) / fs:.1f} s) are less than {shortest_s:.1f} s, "
+                    f"too few for a rate of {60 * protocol.peak_low_hz:.0f} bpm")
     return ""
 
 
@@ -141,7 +162,8 @@ def _head_rates(
 ) -> tuple[Array, Rates, Array]:
     """One window, the recording: mean rate of each heart-rate head over its clips, and the references.
 
-    The device's mean is that of its rates at the middles of those clips.
+    A clip counts where its reference is known at its middle, the device's rate or the label; the device's
+    mean for a head is that over its own clips. The device's mean returned is the first head's.
     """
     spectral = protocol.model_copy(update={"estimator": "spectral_peak", "unit": "window"})
     spans = np.array([[0.0, float(wave.time_s[-1] - wave.time_s[0])]])
@@ -151,18 +173,34 @@ def _head_rates(
         if not _too_little(label.shape[1], fs, spectral):
             rates.label_bpm = window_rates(label, fs, [(0, label.shape[1])], spectral).label_bpm
     device = device_rates(wave, spans, whole=True)
-    heads = [wave.rates[name] for name in methods if name in wave.rates]
+    of_heads = rates.device_bpm = np.full((len(methods), 1), np.nan)
+    heads = [index for index, name in enumerate(methods) if name in wave.rates]
+    for index in heads:
+        _over_clips(rates, index, wave, kind, methods[index])
     if heads and wave.hr_bpm is not None:
-        at_clips = device_rates_at(wave, heads[0][1] - wave.time_s[0])
-        device = np.array([np.nanmean(at_clips)]) if np.isfinite(at_clips).any() else device
-    for index, name in enumerate(methods):
-        values = wave.rates[name][0].astype(np.float64) if name in wave.rates else np.empty(0)
-        bad = int((~(np.isfinite(values) & (values > 0))).sum())
-        if bad or not len(values):
-            rates.failed[index] = f"{bad} of {len(values)} clips have no rate"
-        else:
-            rates.predicted_bpm[index] = values.mean()
+        device = next((row for row in of_heads if np.isfinite(row[0])), of_heads[0])
     return spans, rates, device
+
+
+def _over_clips(rates: Rates, index: int, wave: RecordingWaveform, kind: str, name: str) -> None:
+    """Fill in the mean rate of one head, and the device's, over its clips with a known reference."""
+    values, times = wave.rates[name]
+    bad = int((~(np.isfinite(values) & (values > 0))).sum())
+    at_s = times - wave.time_s[0]
+    known = np.ones(len(at_s), dtype=np.bool_)
+    if wave.hr_bpm is not None and rates.device_bpm is not None:
+        device_bpm = device_rates_at(wave, at_s)
+        known = np.isfinite(device_bpm)
+        rates.device_bpm[index] = device_bpm[known].mean() if known.any() else np.nan
+    if kind == "label":
+        labelled_s = wave.time_s[np.isfinite(wave.label)] - wave.time_s[0]
+        known = (at_s >= labelled_s[0]) & (at_s <= labelled_s[-1])
+    if bad or not len(values):
+        rates.failed[index] = f"{bad} of {len(values)} clips have no rate"
+    elif not known.any():
+        rates.failed[index] = f"the {kind} is unknown at the middle of every clip"
+    else:
+        rates.predicted_bpm[index] = values[known].astype(np.float64).mean()
 
 
 def _answered(wave: RecordingWaveform, method: str, protocol: Protocol) -> bool:
@@ -182,7 +220,7 @@ def _scored(
 ) -> Scored:
     """The windows that have a reference, merged where the recording is the unit, and what they stand for."""
     reference = rates.label_bpm if kind == "label" else device_bpm
-    held = protocol.unit == "frame" and kind == "device"
+    held = protocol.unit == "frame"
     known = np.isfinite(reference) | held
     scored = Scored(
         list(methods), kind, spans[known], rates.label_bpm[known], device_bpm[known],
@@ -197,7 +235,11 @@ def _scored(
     if known.any():
         window, reference = unit_references(wave, protocol, kind, scored.spans, reference)
         there = np.isfinite(reference)
-        scored.unit_window, scored.reference_bpm = window[there], reference[there]
+        scored.unit_window = window[there]
+        scored.reference_bpm = np.tile(reference[there], (len(scored.methods), 1))
+        if kind == "device" and rates.device_bpm is not None and there.any():
+            own = rates.device_bpm[:, scored.unit_window]
+            np.copyto(scored.reference_bpm[: len(own)], own, where=np.isfinite(own))
         scored.n_unlabelled += int((~there).sum())
     if not len(scored.unit_window):
         scored.reason = NO_REFERENCE[kind]

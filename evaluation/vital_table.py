@@ -52,8 +52,9 @@ def _of_run(run: Run, key: str, quantity: str, title: str, facts: Facts, cited: 
         if found is None or not found["n"] + found["n_failed"]:
             continue
         origins = run.training["origins"] if trained else ()
+        label = f"{run.name} {run.id}" + (" (LEAKS)" if run.leaks else "")
         rows.append([
-            where, title, row["method"], ", ".join([*trained, *origins]) or "–", f"{run.name} {run.id}",
+            where, title, row["method"], ", ".join([*trained, *origins]) or "–", label,
             f"{found['n']} of {found['n'] + found['n_failed']}",
             *(number(found[name], 3) for name in ("sd", "rmse", "pearson_r")),
         ])

@@ -2,9 +2,10 @@
 
 One HDF5 group `<dataset>.<recording id>` per recording holds `label` float32 (T,), `time_s` float64
 (T,), `prediction/<method>` float32 (T,), and the attributes `subject`, `dataset`, `fps` and, where
-known, `reference_hr_bpm`, `part` and `condition.*`. Optional: `hr_bpm` with `hr_time_s` (M,), the device's
-rate over time; `resp` with `resp_time_s` (N,), the respiration sensor; `rate/<method>` with
-`rate_time_s/<method>` (K,), rates that a net with a heart-rate head gave for its clips, at their middles.
+known, `reference_hr_bpm`, `part`, `condition.*` and `people` (the numbering that `subject` follows, where
+datasets share people). Optional: `hr_bpm` with `hr_time_s` (M,), the device's rate over time; `resp` with
+`resp_time_s` (N,), the respiration sensor; `rate/<method>` with `rate_time_s/<method>` (K,), rates that a net
+with a heart-rate head gave for its clips, at their middles.
 All times are on one clock. Anyone's predictions in this form can be scored.
 """
 
@@ -36,6 +37,7 @@ class RecordingWaveform:
     key: "<dataset>.<recording id>"; time_s float64 (T,); label float32 (T,), NaN where there is none;
     predictions: method -> float32 (T,); reference_hr_bpm: mean rate of the device, None where
     unknown; part: the list of the split it belongs to; hr_bpm, hr_time_s (M,): the device's rate over time;
+    people: the numbering of subjects that several datasets share, "" where subject is the dataset's own;
     resp, resp_time_s (N,): the respiration sensor; rates: method -> (rates in bpm, their times in s), (K,)
     each, of a heart-rate head. None where there is no such series; all times on the clock of time_s.
     """
@@ -50,6 +52,7 @@ class RecordingWaveform:
     reference_hr_bpm: float | None = None
     conditions: dict[str, str] = field(default_factory=dict)
     part: str = "test"
+    people: str = ""
     hr_bpm: Series | None = None
     hr_time_s: Series | None = None
     resp: Series | None = None
@@ -73,6 +76,11 @@ class RecordingWaveform:
         }
         for problem in _problems(self):
             raise UserError(f"{self.key}: {problem}")
+
+    @property
+    def person(self) -> str:
+        """Who is seen: "<dataset>.<subject>", or "<people>.<subject>" where datasets share people."""
+        return f"{self.people or self.dataset}.{self.subject}"
 
     @property
     def has_label(self) -> bool:
@@ -176,6 +184,8 @@ def _write_one(place: h5py.Group, wave: RecordingWaveform) -> None:
             rates[method], rate_times[method] = pair
     place.attrs["subject"], place.attrs["dataset"] = wave.subject, wave.dataset
     place.attrs["fps"], place.attrs["part"] = float(wave.fps), wave.part
+    if wave.people:
+        place.attrs["people"] = wave.people
     if wave.reference_hr_bpm is not None:
         place.attrs["reference_hr_bpm"] = float(wave.reference_hr_bpm)
     for name, value in sorted(wave.conditions.items()):
@@ -236,7 +246,8 @@ def _read_one(path: Path, handle: h5py.File, key: str) -> RecordingWaveform:
             reference_hr_bpm=None if reference is None else float(reference),
             conditions={k.removeprefix("condition."): str(v) for k, v in sorted(named.items())
                         if k.startswith("condition.")},
-            part=str(named.get("part", "test")), **_read_series(recording),
+            part=str(named.get("part", "test")), people=str(named.get("people", "")),
+            **_read_series(recording),
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}") from None

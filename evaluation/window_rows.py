@@ -28,15 +28,17 @@ def rows_of(wave: RecordingWaveform, scored: Scored) -> Iterator[dict[str, Value
     mean reference. label_bpm and device_bpm: both references where both are known, whichever was used.
     """
     n_units = np.bincount(scored.unit_window, minlength=len(scored.spans))
-    total = np.bincount(scored.unit_window, scored.reference_bpm, minlength=len(scored.spans))
-    reference = np.where(n_units > 0, total / np.maximum(n_units, 1), np.nan)
+    totals = np.array([np.bincount(scored.unit_window, each, minlength=len(scored.spans))
+                       for each in scored.reference_bpm]).reshape(-1, len(scored.spans))
+    references = np.where(n_units > 0, totals / np.maximum(n_units, 1), np.nan)
     for window in np.flatnonzero(n_units > 0).tolist():
         start_s, stop_s = (float(edge) for edge in scored.spans[window])
         for index, method in enumerate(scored.methods):
             predicted = float(scored.predicted_bpm[index, window])
+            reference = float(references[index, window])
             values: list[Value] = [
-                wave.part, wave.key, f"{wave.dataset}.{wave.subject}", method, start_s, stop_s,
-                scored.reference, float(reference[window]), predicted, predicted - float(reference[window]),
+                wave.part, wave.key, wave.person, method, start_s, stop_s,
+                scored.reference, reference, predicted, predicted - reference,
                 *scored.signals[index, window].tolist(), float(scored.label_bpm[window]),
                 float(scored.device_bpm[window]), int(n_units[window]), scored.failed[index, window],
             ]

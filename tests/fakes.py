@@ -102,7 +102,7 @@ class FakeClips:
 
     def __init__(self, video: Tensor, frames: int, roi_rgb: Tensor | None = None, fps: float = FPS) -> None:
         """video: (C, T, H, W) in the form of the net; frames: length of a clip."""
-        self.recording, self.subject = "s1-a", "s1"
+        self.recording, self.subject, self.people = "s1-a", "s1", ""
         self.video, self.frames, self.fps = video, frames, fps
         self.n_frames = video.shape[1]
         self.time_s = torch.arange(self.n_frames) / fps

@@ -397,7 +397,7 @@ class Clips:
     """A recording of 60 frames whose set has a meter and a respiration belt."""
 
     key, recording, subject, dataset, fps, n_frames = "any.r0", "r0", "s0", "any", FPS, 60
-    reference_hr_bpm, conditions = 71.0, {}
+    reference_hr_bpm, conditions, people = 71.0, {}, "ours"
     time_s, label = torch.arange(60, dtype=torch.float64) / FPS, torch.sin(torch.arange(60) / 3.0)
     device_rate = torch.tensor([70.0, 72.0]), torch.tensor([0.0, 1.0], dtype=torch.float64)
     respiration = torch.zeros(8), torch.arange(8, dtype=torch.float64) / 4
@@ -420,8 +420,24 @@ class Refusing(Head):
 
 
 def test_infer_keeps_what_the_meters_recorded() -> None:
-    """The meter's rates, the respiration and a head's rates reach the waveform; a refusal is no rate."""
+    """What the meters recorded, a head's rates and who is seen reach the waveform; a refusal is no rate."""
     (one,) = infer({"head": Head(), "none": Refusing()}, [Clips()])  # type: ignore[list-item, dict-item]
     assert one.hr_bpm is not None and one.hr_bpm.tolist() == [70.0, 72.0]
+    assert one.person == "ours.s0"
     assert one.resp is not None and len(one.resp) == len(one.resp_time_s) == 8  # type: ignore[arg-type]
-    assert list(one.rates) == ["head"] and one.rates["head"][0].tolist() == [70.0, 71.0]
+    assert one.rates["head"][0].tolist() == [70.0, 71.0]
+    assert [len(series) for series in one.rates["none"]] == [0, 0]
+
+
+def test_a_head_that_refuses_every_recording_has_a_row_of_failures(tmp_path: Path) -> None:
+    """Also after writing and reading back; without a row, validation would have nothing to judge."""
+
+    class RatesOnly(Refusing):
+        waveform_from_rates = True
+
+    waves = infer({"none": RatesOnly()}, [Clips()])  # type: ignore[list-item, dict-item]
+    write_waveforms(tmp_path / "w.h5", waves, {})
+    for held in (waves, read_waveforms(tmp_path / "w.h5")[0]):
+        rows = protocols.score(held, "toolbox", bootstrap=0)["rows"]
+        (row,) = [row for row in rows if row["method"] == "none"]
+        assert (row["n"], row["n_failed"]) == (0, 1)

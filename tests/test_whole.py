@@ -258,7 +258,7 @@ def test_twenty_interruptions(home: Path, number: int) -> None:
 
 
 def test_weights_are_tested_without_a_training_part(home: Path) -> None:
-    """`train.epochs` 0 with `init_from` asks for a test part only, and names what the weights learned from."""
+    """`train.epochs` 0 with `init_from` asks for a test part only, and names whom the weights know."""
     people = sorted(json.loads((home / "runs/first/split.json").read_text())["parts"]["train"]["subjects"])
     names = [name.partition("/")[2] for name in people]
     params = write_params(home, "given", train={"epochs": 0}, split={"file": None, "lists": {"test": names}},
