@@ -20,6 +20,7 @@ from commands.starting import try_start
 from dataset.index import RecordingInfo
 from dataset.split import Parts
 from utils import interrupt
+from utils.errors import RecordingsFailed
 from utils.runlog import RunLog, say, silence
 from utils.settings import RunConfig
 
@@ -119,13 +120,15 @@ def _lead(config: RunConfig, resume: bool, evaluate: bool) -> int:
         infos, parts = divide(config)
         keep_split(infos, parts, folder / "split.json", learned(config, infos, parts))
         call(folder)
-        _learn_and_test(stage, infos, parts, evaluate)
+        unscored = _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
             run_folder.finish(split=parts.hash, failed=sorted(report.failed))
             if not config.run.save_model:  # last: a run killed in between could not go on without them
                 for kept in (folder / "checkpoints", *folder.glob("before/*/checkpoints")):
                     shutil.rmtree(kept, ignore_errors=True)
     report.raise_if_failed(config.preprocessing.allow_failed)
+    if unscored:
+        raise unscored
     return 0
 
 
@@ -149,8 +152,8 @@ def _others_sent_home() -> Iterator[Callable[[Path], None]]:
 
 def _learn_and_test(
     stage: Stage, infos: dict[str, RecordingInfo], parts: Parts, evaluate: bool
-) -> None:
-    """The stages that need torch."""
+) -> RecordingsFailed | None:
+    """The stages that need torch; what they end with where no test recording could be scored."""
     from commands.earlier import learn_earlier
     from commands.learning import learn
     from commands.starting import resolved
@@ -161,4 +164,8 @@ def _learn_and_test(
         method = learn(resolved(stage.config, stage.folder), stage.folder, stage.log, infos, parts)
     if evaluate:
         with stage.timed("evaluation"):
-            test(stage.config, stage.folder, method, infos, parts)
+            try:
+                test(stage.config, stage.folder, method, infos, parts)
+            except RecordingsFailed as error:
+                return error
+    return None

@@ -19,8 +19,7 @@ from utils.settings import RunConfig
 FREE_TO_CHANGE = {
     "run.output", "run.device", "run.verify", "run.save_model", "data.store", "data.workers", "data.keep",
     "preprocessing.enabled", "preprocessing.workers", "preprocessing.cluster", "preprocessing.timeout_s",
-    "preprocessing.allow_failed", "preprocessing.verify", "train.epochs", "train.checkpoint_steps",
-    "logging",
+    "preprocessing.allow_failed", "preprocessing.verify", "train.checkpoint_steps", "logging",
 }
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "opencv-contrib-python-headless", "mediapipe", "pydantic")
 
@@ -61,12 +60,12 @@ class RunFolder:
         now = flatten(self.config.model_dump(mode="json"))
         then = flatten(before if isinstance(before, dict) else {})
         changed = [key for key in sorted({*now, *then}) if now.get(key) != then.get(key)]
-        fixed = [key for key in changed if not _free(key, self.finished)]
+        fixed = [key for key in changed if not _free(key)]
         if fixed:
             lines = [f"  {key}: {then.get(key)!r} there, {now.get(key)!r} now" for key in fixed]
             raise UserError("\n".join([
                 f"{origin}: this run was made with other params:", *lines,
-                "choose another run.name, or delete the folder",
+                "choose another run.name (net.init_from lets it start from this one), or delete the folder",
             ]))
 
     def finish(self, **facts: Any) -> None:
@@ -74,9 +73,7 @@ class RunFolder:
         write_json(self.path / "finished.json", facts)
 
 
-def _free(key: str, finished: bool) -> bool:
-    if finished and key == "train.epochs":
-        return False
+def _free(key: str) -> bool:
     return key in FREE_TO_CHANGE or key.partition(".")[0] in FREE_TO_CHANGE
 
 

@@ -49,7 +49,7 @@ def test_the_split_is_kept_with_the_run(tmp_path: Path) -> None:
 
 
 def test_other_params_are_named_with_both_values(tmp_path: Path) -> None:
-    """Once there is a split, a changed setting is refused by path and values; epochs may change."""
+    """Once there is a split, a changed setting is refused by path and values; what changes no result may."""
     with RunFolder(config(tmp_path, batch=3)).opened() as folder:
         pass
     with RunFolder(config(tmp_path, batch=4)).opened():
@@ -57,17 +57,21 @@ def test_other_params_are_named_with_both_values(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.batch: 4 there, 8 now"), \
             RunFolder(config(tmp_path, batch=8)).opened():
         pass
-    with RunFolder(config(tmp_path, batch=4, epochs=99, checkpoint_steps=3)).opened():
+    with RunFolder(config(tmp_path, batch=4, checkpoint_steps=3)).opened():
         pass
 
 
-def test_a_finished_run_is_not_prolonged(tmp_path: Path) -> None:
-    """More epochs for a finished run are refused instead of being ignored."""
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_is_neither_prolonged_nor_cut_short(tmp_path: Path, epochs: int, finished: bool) -> None:
+    """Either would give another result than a run of that many epochs: validation and schedule differ."""
     folder = RunFolder(config(tmp_path, epochs=2))
     with folder.opened() as path:
         (path / "split.json").write_text("{}")
-        folder.finish()
-    with pytest.raises(UserError, match=r"train\.epochs"), RunFolder(config(tmp_path, epochs=3)).opened():
+        if finished:
+            folder.finish()
+    with pytest.raises(UserError, match=r"train\.epochs: 2 there, . now(.|\n)*net\.init_from"), \
+            RunFolder(config(tmp_path, epochs=epochs)).opened():
         pass
 
 
