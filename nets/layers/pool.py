@@ -1,8 +1,9 @@
 """Pooling of clips, with a deterministic backward pass on every device.
 
-CUDA refuses the backward passes of torch's 3D pools in deterministic mode. There, the same values and
-gradients are made from element-wise steps; elsewhere torch's kernels are used, which on a CPU are an
-order of magnitude faster (`benchmarks/training_step.py`).
+CUDA refuses the backward passes of torch's 3D mean pools in deterministic mode, and refused those of the max
+pools before torch 2.13, which documents them as deterministic. There, the same values and gradients are made
+from element-wise steps (against 2.13's own max pool not measured, for want of a card); elsewhere torch's
+kernels are used, which on a CPU are an order of magnitude faster (`benchmarks/training_step.py`).
 """
 
 from __future__ import annotations
