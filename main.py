@@ -16,8 +16,10 @@ import sys
 import traceback
 
 from utils.errors import Interrupted, UserError
+from utils.files import is_plain
 
-PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+               errno.ENAMETOOLONG, errno.ELOOP)
 COLLECTOR = (20_000, 20, 20)
 """Thresholds of Python's garbage collector: with its own it spends a fifth of every start on what stays."""
 COMMANDS = {
@@ -70,7 +72,8 @@ def _add_experiment(commands: argparse._SubParsersAction) -> None:
         )
         command.add_argument(
             "--verify", action="append_const", const="preprocessing.verify=true", dest="overrides",
-            help="hash whole source files and check every stored file, not only sizes and parts",
+            help="hash whole source files and check every stored file, not only sizes and parts; what was "
+            "made without it has no such hashes and is made again, once",
         )
         if name == "audit":
             command.add_argument("--out", metavar="DIR", help="default: the folder audit in the store")
@@ -206,6 +209,7 @@ def main(argv: list[str] | None = None) -> int:
     gc.set_threshold(*COLLECTOR)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, at the first product on a GPU
     try:
+        _refuse_hostile(args)
         return dispatch(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -230,6 +234,16 @@ def main(argv: list[str] | None = None) -> int:
     except Exception:
         traceback.print_exc()
         return 1
+
+
+def _refuse_hostile(args: argparse.Namespace) -> None:
+    """UserError for a path or name that no message and no file of ours can hold as it is."""
+    given = {name: value for name, value in vars(args).items() if name not in ("overrides", "grid")}
+    for value in given.values():  # settings may be JSON of several lines, which is checked when it is read
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and not is_plain(word):
+                raise UserError(f"{word!a} holds a control character or bytes that are not UTF-8; "
+                                "rename the file, or write the word without them")
 
 
 def _system_error(error: OSError) -> int:

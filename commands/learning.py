@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from commands.building import build_method, resolve_device, set_threads
+from commands.building import best_weights, build_method, resolve_device, set_threads
 from commands.runfolder import environment
 from dataset.frames import FROM_STORE, Frames, choose, n_bytes
 from dataset.index import RecordingInfo
@@ -18,9 +18,10 @@ from evaluation import protocols
 from evaluation.infer import drawn_loss, infer, validation_loss
 from evaluation.quality import mean_irrelevant_power
 from nets.methods.base import Method
+from nets.methods.supervised import without_label
 from nets.summary import model_summary
 from training import ranks
-from training.checkpoint import Checkpoints, read_checkpoint
+from training.checkpoint import Checkpoints
 from training.fit import FitResult, fit
 from training.tracking import NullTracker, Tracker, make_tracker
 from training.updater import Updater, resolve_amp
@@ -65,7 +66,7 @@ def learn(config: RunConfig, folder: Path, log: RunLog, infos: Infos, parts: Par
     say(f"trained {result.epochs} epochs; best epoch {result.best_epoch}" if settings.epochs else
         "not trained (train.epochs = 0): tested with the weights it starts from")
     keep_artifacts(method, folder, config.logging.figures)
-    method.load_state_dict(read_checkpoint(folder / "checkpoints" / "best.pt")["method"])
+    method.load_state_dict(best_weights(folder))
     return method.eval()
 
 
@@ -133,6 +134,7 @@ def train_once(
     """
     used = parts if settings.epochs else Parts("", "", {})
     train, valid = (used.select(infos.values(), name) for name in ("train", "valid"))
+    refuse_unlabelled(method, train)
     refuse_monitor(settings.monitor, method, valid)
     frames = kept_frames(config, method, device, [*train, *valid])
     loader = Nothing() if not settings.epochs else ClipLoader(
@@ -164,6 +166,16 @@ def kept_frames(
         mib = n_bytes(infos, method.input_spec) // MIB
         say(f"clips are cut on {device}, which keeps the frames of {len(infos)} recordings ({mib:,} MiB)")
     return frames
+
+
+def refuse_unlabelled(method: Method, train: list[RecordingInfo]) -> None:
+    """UserError naming all recordings of the training part without a label, where the method needs them.
+
+    A method that reads a share of the labels takes recordings without one as it takes the others.
+    """
+    missing = [info.key for info in train if not info.has_label]
+    if missing and method.label_share >= 1 and not method.passes_unlabelled:
+        raise without_label(missing)
 
 
 def refuse_monitor(monitor: str, method: Method, valid: list[RecordingInfo]) -> None:

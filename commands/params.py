@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from utils import config
+from utils.errors import UserError
 from utils.registry import Registry
-from utils.settings import RunConfig
+from utils.settings import RunConfig, Split
 
 Problem = tuple[str, str]
 
@@ -19,22 +23,26 @@ def load_config(path: str, overrides: list[str]) -> RunConfig:
 
 def check_names(raw: dict[str, Any]) -> list[Problem]:
     """Problems of everything that is chosen by name, and of the options it is given."""
-    problems = _check_data(raw) + _check_evaluation(raw)
+    problems = _check_data(raw) + _check_split(raw) + _check_evaluation(raw)
+    copies = _dict(raw, "preprocessing").get("qualities", [])
     names: list[str] = []
     stages = _dict(raw, "run").get("before", [])
     for index, stage in enumerate(stages if isinstance(stages, list) else []):
         if isinstance(stage, dict):
-            found = _check_training(stage, names)
+            found = _check_training(stage, names, copies)
             problems += [(f"run.before.{index}.{path}", text) for path, text in found]
             names.append(str(stage.get("name")))
-    return problems + _check_training(raw, names)
+    return problems + _check_training(raw, names, copies)
 
 
-def _check_training(raw: dict[str, Any], earlier: list[str]) -> list[Problem]:
-    """Problems of a net, its method and its loop; `earlier`: names of the trainings before it."""
+def _check_training(raw: dict[str, Any], earlier: list[str], copies: Any) -> list[Problem]:
+    """Problems of a net, its method and its loop.
+
+    earlier: names of the trainings before it; copies: preprocessing.qualities.
+    """
     from training.optim import check_train
 
-    problems = _check_net(raw) + check_train(_dict(raw, "train"))
+    problems = _check_net(raw, copies) + check_train(_dict(raw, "train"))
     if isinstance(raw.get("name"), str) and raw["name"] in earlier:
         problems.append(("name", f"{raw['name']!r} stands there twice"))
     net, known = _dict(raw, "net"), ", ".join(earlier) or "none"
@@ -71,18 +79,20 @@ def _check_entry(registry: Registry, path: str, section: dict[str, Any]) -> list
     return [(f"{path}.options.{key}", text) for key, text in registry.check(name, options)]
 
 
-def _check_net(raw: dict[str, Any]) -> list[Problem]:
+def _check_net(raw: dict[str, Any], copies: Any) -> list[Problem]:
     from nets.methods import METHODS
     from nets.registry import NETS
 
     net, method = _dict(raw, "net"), {"name": "supervised", **_dict(raw, "method")}
     problems = _check_entry(NETS, "net", net) + _check_entry(METHODS, "method", method)
+    problems += _check_copies({"net.input.quality": [_dict(net, "input").get("quality")]}, copies)
     if problems or not isinstance(net.get("name"), str):
         return problems
     problems += _check_step(METHODS.get(method["name"]), method["name"], _dict(raw, "train"))
     if any(path.startswith("options") for path, _ in _references(net)):
-        return problems  # what it is built from is not there yet
-    return problems + _check_input(net, method)
+        stated = _dict(method, "options").get("qualities") or []  # what it is built from is not there yet
+        return problems + _check_copies({"method.options.qualities": stated}, copies)
+    return problems + _check_input(net, method, copies)
 
 
 def _check_step(kind: Any, method: str, train: dict[str, Any]) -> list[Problem]:
@@ -100,26 +110,36 @@ def _check_step(kind: Any, method: str, train: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _check_input(net: dict[str, Any], method: dict[str, Any]) -> list[Problem]:
+def _check_copies(wanted: dict[str, Any], copies: Any) -> list[Problem]:
+    """Compressed copies, by the setting that asks for them, that a store made with `copies` does not hold."""
+    here = ", ".join(map(str, copies)) if isinstance(copies, list) else ""
+    return [(path, f"{name!r} is not one of preprocessing.qualities ({here or 'none'})")
+            for path, names in wanted.items() if isinstance(names, list | tuple) and isinstance(copies, list)
+            for name in names if isinstance(name, str) and name not in copies]
+
+
+def _check_input(net: dict[str, Any], method: dict[str, Any], copies: Any) -> list[Problem]:
     """Build the net without memory, to ask whether it takes these clips."""
     import torch
 
     import nets
     from nets import methods
 
+    problems: list[Problem] = []
     try:
         with torch.device("meta"), torch.no_grad():
             built: Any = nets.build(net["name"], **_dict(net, "options"))
             built.input_spec = built.input_spec.replace(**_dict(net, "input"))
-            methods.build(method["name"], built, **_dict(method, "options"))
+            learner = methods.build(method["name"], built, **_dict(method, "options"))
+            problems = _check_copies({"method.options.qualities": learner.input_spec.qualities}, copies)
             spec = built.input_spec
             if getattr(built, "task", "pulse") in ("pulse", "rate", "levels"):
                 built.eval()(torch.empty(1, spec.channels, spec.frames, spec.size, spec.size))
     except (ValueError, TypeError) as error:
-        return [("net.input", str(error))]
+        return [*problems, ("net.input", str(error))]
     except RuntimeError:  # a step that cannot be tried without memory
-        return []
-    return []
+        return problems
+    return problems
 
 
 def _check_data(raw: dict[str, Any]) -> list[Problem]:
@@ -131,10 +151,64 @@ def _check_data(raw: dict[str, Any]) -> list[Problem]:
     for index, entry in enumerate(sets if isinstance(sets, list) else []):
         if isinstance(entry, dict):
             problems += _check_entry(SOURCES, f"data.sets.{index}", entry)
-    finder = _dict(raw, "preprocessing").get("face_finder", "mediapipe_mesh")
+    section = _dict(raw, "preprocessing")
+    finder, model = section.get("face_finder", "mediapipe_mesh"), section.get("face_model")
     if isinstance(finder, str) and finder not in FACE_FINDERS.names():
-        problems.append(("preprocessing.face_finder", FACE_FINDERS.unknown(finder)))
-    return problems
+        return [*problems, ("preprocessing.face_finder", FACE_FINDERS.unknown(finder))]
+    return problems + _check_model(finder, model)
+
+
+def _check_model(finder: Any, model: Any) -> list[Problem]:
+    """Whether the face finder has the model file it needs, and none otherwise."""
+    from preprocessing.face import FACE_FINDERS
+
+    if not isinstance(finder, str) or not isinstance(model, str | None):
+        return []
+    takes = "model" in FACE_FINDERS.options(finder)
+    if takes and model is None:
+        text = f"{finder} needs the path of its model file (such as face_landmarker.task)"
+    elif model is not None and not takes:
+        text = f"{finder} takes no model file; set it to null"
+    elif model is not None and not os.path.isfile(model):
+        text = f"{model}: no such file"
+    else:
+        return []
+    return [("preprocessing.face_model", text)]
+
+
+def _check_split(raw: dict[str, Any]) -> list[Problem]:
+    """Whether the lists or folds can be read and go together.
+
+    Where a dataset is not here, which ends the work at once, a file is not looked for: it may come with it.
+    """
+    from dataset.lists import asked, read_folds, read_lists
+
+    try:
+        settings = Split.model_validate(_dict(raw, "split"))
+    except ValidationError:
+        return []
+    read = settings.scheme in ("lists", "folds") and _datasets_are_here(raw)
+    settings = settings.model_copy(update={"file": settings.file if read else None})
+    path, place = Path(settings.file or ""), "split.file"
+    try:
+        if settings.file and settings.scheme == "folds":
+            count = len(read_folds(path, settings.by)[0])
+            if settings.fold >= count:
+                return [("split.fold", f"{settings.fold} is not below {count}, the folds of {path}")]
+        elif settings.file:
+            read_lists(path, settings.by)
+        place = "split"
+        asked(settings)
+    except UserError as error:
+        return [(place, str(error))]
+    return []
+
+
+def _datasets_are_here(raw: dict[str, Any]) -> bool:
+    """Whether the root folder of every dataset exists."""
+    sets = _dict(raw, "data").get("sets", [])
+    roots = [entry.get("root") for entry in sets if isinstance(entry, dict)] if isinstance(sets, list) else []
+    return all(isinstance(root, str) and os.path.isdir(root) for root in roots)
 
 
 def _check_evaluation(raw: dict[str, Any]) -> list[Problem]:

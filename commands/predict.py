@@ -6,6 +6,7 @@ import argparse
 import csv
 import dataclasses
 import io
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +24,22 @@ from evaluation.figures import plot_prediction
 from evaluation.quality import Quality, assess, assess_rates, heart_rate_over_time
 from nets import methods
 from nets.methods.base import Method
-from nets.weights import load_weights
+from nets.weights import load_weights, read_state
 from preprocessing.extract import ExtractSettings, extract
+from preprocessing.face import FACE_FINDERS
 from preprocessing.sources.video_file import video_file
 from preprocessing.store import RecordingWriter, StoredRecording
 from utils import interrupt
 from utils.errors import RecordingsFailed, UserError
-from utils.files import read_json, write_json, write_text
+from utils.files import not_left_empty, read_json, write_json, write_text
 from utils.runlog import Progress, say, warn
 from utils.seeding import full_precision
 from utils.settings import Preprocessing
 
 SHORT_WINDOW_S, LONG_WINDOW_S = 6.0, 10.0
 """Windows of heart_rate.csv: a third of the recording within these bounds."""
+LONGEST_NAME = 200
+"""Bytes of a folder's name."""
 
 
 @dataclass
@@ -51,9 +55,12 @@ class Predictor:
 def predict(args: argparse.Namespace) -> int:
     """Predict every video; those that cannot be used are named at the end (exit code 3)."""
     check_words(args)
+    out = Path(args.out or "predictions")
+    folders = _folders(args.videos, out)
     set_threads(None)
     full_precision()
     predictor = choose(args)
+    _require_model(predictor)
     if predictor.origin is not None:
         say("\n".join([f"{predictor.name}: {predictor.origin.sentence()}",
                        *(f"  {text}" for text in predictor.origin.conditions)]))
@@ -62,16 +69,11 @@ def predict(args: argparse.Namespace) -> int:
         from commands.camera import watch  # a page and its server, which videos do not need
 
         return watch(predictor, args)
-    out = Path(args.out or "predictions")
-    stems = [Path(video).stem for video in args.videos]
-    doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
-    if doubled:
-        raise UserError(f"two videos would write the same folder: {', '.join(doubled)}; use --out apart")
     failed: dict[str, str] = {}
-    with interrupt.listening():
-        for video, stem in zip(args.videos, stems, strict=True):
+    with interrupt.listening(), not_left_empty(out):
+        for video, folder in folders.items():
             try:
-                say(predict_video(predictor, Path(video), out / stem))
+                say(predict_video(predictor, Path(video), folder))
             except UserError as error:
                 if error.exit_code == 4:
                     raise
@@ -79,7 +81,7 @@ def predict(args: argparse.Namespace) -> int:
     if failed:
         lines = [f"  {video}: {reason}" for video, reason in failed.items()]
         raise RecordingsFailed(
-            "\n".join([f"{len(failed)} of {len(stems)} videos could not be used:", *lines])
+            "\n".join([f"{len(failed)} of {len(folders)} videos could not be used:", *lines])
         )
     return 0
 
@@ -96,6 +98,19 @@ def check_words(args: argparse.Namespace) -> None:
         raise UserError(f"{', '.join(used)} only with --camera")
 
 
+def _folders(videos: list[str], out: Path) -> dict[str, Path]:
+    """The folder of each video, its name without the suffix; UserError where that is none of its own."""
+    stems = [Path(video).stem for video in videos]
+    doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if doubled:
+        raise UserError(f"two videos would write the same folder: {', '.join(doubled)}; use --out apart")
+    for video, stem in zip(videos, stems, strict=True):
+        if stem in ("", ".", "..") or len(os.fsencode(stem)) > LONGEST_NAME:
+            raise UserError(f"{video}: its results go to a folder of its name without the suffix, and "
+                            f"{stem!r} cannot be one; rename the video")
+    return {video: out / stem for video, stem in zip(videos, stems, strict=True)}
+
+
 def choose(args: argparse.Namespace) -> Predictor:
     """The method asked for: a run folder, a weights file with its net, or a classical method."""
     if args.method and args.checkpoint:
@@ -104,7 +119,7 @@ def choose(args: argparse.Namespace) -> Predictor:
         raise UserError(f"--net {args.net} needs --checkpoint, a run folder or its weights")
     if args.source and not args.checkpoint:
         raise UserError("--source goes with --checkpoint zoo:NAME")
-    finder = {"face_finder": args.face_finder} if args.face_finder else {}
+    finder = _finder(args.face_finder)
     if args.checkpoint is None:
         name = args.method or "pos"
         known = nets.names(task="classical")
@@ -122,6 +137,24 @@ def choose(args: argparse.Namespace) -> Predictor:
     return of_file(source, args.net, finder)
 
 
+def _finder(name: str | None) -> dict[str, Any]:
+    """Settings of the face finder asked for; UserError for an unknown one."""
+    if name is None:
+        return {}
+    if name not in FACE_FINDERS.names():
+        raise UserError(f"--face-finder: {FACE_FINDERS.unknown(name)}")
+    takes_model = "model" in FACE_FINDERS.options(name)
+    return {"face_finder": name} if takes_model else {"face_finder": name, "face_model": None}
+
+
+def _require_model(predictor: Predictor) -> None:
+    """UserError before any video where the face finder's model file is not known."""
+    settings = predictor.preprocessing
+    if settings.face_model is None and "model" in FACE_FINDERS.options(settings.face_finder):
+        raise UserError(f"--face-finder {settings.face_finder}: needs a model file, which is only known of a "
+                        "run that was made with one (--checkpoint RUN)")
+
+
 def of_file(source: Path, name: str | None, finder: dict[str, Any]) -> Predictor:
     """A weights file: an imported one tells its net itself, of a bare one `name` must.
 
@@ -129,6 +162,7 @@ def of_file(source: Path, name: str | None, finder: dict[str, Any]) -> Predictor
     """
     about = read_about(source)
     if about is None and not name:
+        read_state(source)  # a file that holds no weights at all says so first
         raise UserError(f"{source}: say with --net which net these weights belong to: "
                         f"{', '.join(nets.names())}")
     recipe, origin = about or (Recipe(name or ""), None)
@@ -147,22 +181,22 @@ def predict_video(predictor: Predictor, video: Path, out: Path) -> str:
     An earlier prediction of the video is written over; UserError where `out` holds that of another one.
     """
     _refuse_another(out / "summary.json", video)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".crops") as scratch:
-        stored = Path(scratch) / "crops.h5"
-        warnings = make_crops(predictor, video, stored)
-        clips = StoreClips.from_file(stored, predictor.method.input_spec)
-        if predictor.origin is not None:
-            warnings += unlike(predictor.origin, predictor.method, stored, clips)
-        waveform, time_s, quality, found = judged(predictor, clips)
-    return write_results(predictor, video, out, waveform, time_s, quality, found, warnings)
+    with not_left_empty(out):
+        with tempfile.TemporaryDirectory(dir=out, prefix=".crops") as scratch:
+            stored = Path(scratch) / "crops.h5"
+            warnings = make_crops(predictor, video, stored)
+            clips = StoreClips.from_file(stored, predictor.method.input_spec)
+            if predictor.origin is not None:
+                warnings += unlike(predictor.origin, predictor.method, stored, clips)
+            waveform, time_s, quality, found = judged(predictor, clips)
+        return write_results(predictor, video, out, waveform, time_s, quality, found, warnings)
 
 
 def _refuse_another(summary: Path, video: Path) -> None:
     """In many datasets every video has the same name: one must not take the place of another."""
     earlier = read_json(summary) if summary.exists() else None
     path = earlier.get("path") if isinstance(earlier, dict) else None
-    if path not in (None, str(video.resolve())):
+    if path not in (None, os.path.realpath(video)):
         raise UserError(f"{summary.parent} holds the prediction of {path}; use another --out")
 
 
@@ -235,9 +269,9 @@ def write_results(
     write_text(out / "heart_rate.csv", _csv("time_s,heart_rate_bpm,snr_db", rates))
     rate = quality.heart_rate_bpm
     summary: dict[str, Any] = {
-        "video": video.name, "path": str(video.resolve()), "heart_rate_bpm": rate, "quality": quality.value,
-        "snr_db": quality.snr_db, "method": predictor.name, "fps": fps, "n_frames": len(waveform),
-        "n_frames_with_face": found, "duration_s": duration_s,
+        "video": video.name, "path": os.path.realpath(video), "heart_rate_bpm": rate,
+        "quality": quality.value, "snr_db": quality.snr_db, "method": predictor.name, "fps": fps,
+        "n_frames": len(waveform), "n_frames_with_face": found, "duration_s": duration_s,
         "warnings": [*warnings, *quality.warnings],
     }
     if predictor.origin is not None:

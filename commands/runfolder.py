@@ -6,13 +6,14 @@ import fcntl
 import importlib.metadata
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import read_json, remove_leftovers, write_json
+from utils.files import make_folder, read_json, remove_leftovers, write_json
 from utils.settings import RunConfig
 
 # A run may be continued although these changed: they do not touch its results.
@@ -21,6 +22,8 @@ FREE_TO_CHANGE = {
     "preprocessing.enabled", "preprocessing.workers", "preprocessing.cluster", "preprocessing.timeout_s",
     "preprocessing.allow_failed", "preprocessing.verify", "train.checkpoint_steps", "logging",
 }
+BEGINNING = re.compile(r"\.lock|\.params\.json\.\d+\.tmp")
+"""What a run that was killed at once leaves."""
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "opencv-contrib-python-headless", "mediapipe", "pydantic")
 
 
@@ -39,11 +42,12 @@ class RunFolder:
 
     @contextmanager
     def opened(self, must_exist: bool = False) -> Iterator[Path]:
-        """Create or continue the folder, alone; refuses one that was made with other params."""
+        """Create or continue the folder, alone; refuses one that was made with other params, or is no run."""
         params = self.path / "params.json"
         if must_exist and not params.exists():
             raise UserError(f"{self.path}: there is no run to resume")
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
+        self._refuse_foreign(params)
         with open(self.path / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,6 +58,17 @@ class RunFolder:
                 self._refuse_other(read_json(params), str(params))
             write_json(params, self.config.model_dump(mode="json"))
             yield self.path
+
+    def _refuse_foreign(self, params: Path) -> None:
+        """UserError where the folder holds anything and is no run: its files must not be taken for one's."""
+        names = [name for name in os.listdir(self.path) if not BEGINNING.fullmatch(name)]
+        try:
+            stored = read_json(params) if params.name in names else None
+        except UserError:
+            stored = None
+        if names and not (isinstance(stored, dict) and set(RunConfig.model_fields) <= set(stored)):
+            raise UserError(f"{self.path}: holds files, such as {min(names)}, and is not a run's folder; "
+                            "choose another run.name or run.output, or move them away")
 
     def _refuse_other(self, before: Any, origin: str) -> None:
         """Raise UserError naming every setting that differs, with both values."""

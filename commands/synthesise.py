@@ -37,6 +37,8 @@ def _write_demonstration(args: argparse.Namespace, seconds: float) -> int:
     for name, value in {**counts, "seed": args.seed}.items():
         if value < 0:
             raise UserError(f"--{name} {value}: must not be negative")
+    if not any(counts.values()):
+        raise UserError(f"nothing to make: every part is 0; give one of --{', --'.join(_COUNTS)} people")
     if not 1 <= seconds <= 3600:
         raise UserError(f"--seconds {seconds}: between 1 and 3600 are possible")
     if args.workers is not None and args.workers < 1:

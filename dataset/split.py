@@ -17,7 +17,7 @@ from utils.settings import Split
 
 T = TypeVar("T", bound=Named)
 _FACTS = ("scheme", "by", "leaks", "leak_details", "start_leaks", "source", "unused", "absent", "excluded",
-          "exclusion_reasons", "known_defects")
+          "exclusion_reasons", "known_defects", "preprocessing_warnings")
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Parts:
     leaks: some subject is on two sides (only by recording, or by published lists that say so), and
     leak_details which; source: where the lists were published; absent: entries of lists that the data
     lacks; known_defects: by key, what is known of recordings that take part; excluded: by key, why not;
-    start_leaks: who is tested that the weights to start from know, or may know, in words.
+    start_leaks: who is tested that the weights to start from know, or may know, in words;
+    preprocessing_warnings: what was odd about recordings that take part, in words.
     """
 
     scheme: str
@@ -51,6 +52,7 @@ class Parts:
     exclusion_reasons: dict[str, str] = field(default_factory=dict)
     known_defects: dict[str, str] = field(default_factory=dict)
     start_leaks: list[str] = field(default_factory=list)
+    preprocessing_warnings: list[str] = field(default_factory=list)
 
     @property
     def hash(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from utils.errors import UserError
 SHOWN = 5
 WRAPPERS = ("state_dict", "model")
 """Keys under which programs put the state dict beside other things."""
+_CULPRIT = re.compile(r"GLOBAL ([\w.]+)")  # in the message of torch.load
 
 
 def load_weights(net: nn.Module, path: Path | str) -> None:
@@ -42,6 +44,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
             break
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: not a state dict (tensors by name)")
+    if {"identity", "method"} <= content.keys():
+        where = path.parent.parent if path.parent.name == "checkpoints" else "it was made in"
+        raise UserError(f"{path}: a checkpoint of a run, not bare weights; give the run folder {where}")
     if any(not isinstance(v, Tensor) or not isinstance(k, str) for k, v in content.items()):
         strange = [str(k) for k, v in content.items() if not isinstance(v, Tensor)]
         raise UserError(f"{path}: not a bare state dict; no tensors: {_some(strange)}")
@@ -61,8 +66,12 @@ def read_content(path: Path) -> Any:
         raise
     except Exception as error:
         # torch raises many kinds for a file it cannot or will not read (truncated, code inside).
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{path}: not a readable weights file ({type(error).__name__}: {reason})") from None
+        text = str(error).strip()
+        reason = f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"
+        if "weights_only" in text:  # its advice: let the file execute what it likes
+            named = _CULPRIT.search(text)
+            reason = "it must hold tensors and plain values only" + (f", not {named[1]}" if named else "")
+        raise UserError(f"{path}: not a readable weights file ({reason})") from None
 
 
 def _damaged_member(path: Path) -> str | None:

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from preprocessing.frames import Series
 from utils.signal import fill_gaps, parabolic_peak
 
+LOWEST_HZ = 60.0
+"""With fewer samples a second a QRS complex is too short to be found."""
 _BAND_HZ = (5.0, 20.0)
 _KERNEL_S = 0.3
 _MERGE_S = 0.1
@@ -35,8 +37,8 @@ def r_peaks(ecg: ArrayLike, fs: float) -> Series:
     the median energy of the seconds on both sides, as the whole recording is at hand. Empty where
     there is no signal. ValueError below 60 samples a second: a QRS complex is too short for it.
     """
-    if fs < 60:
-        raise ValueError(f"R peaks need at least 60 samples a second, not {fs:.1f}")
+    if fs < LOWEST_HZ:
+        raise ValueError(f"R peaks need at least {LOWEST_HZ:g} samples a second, not {fs:.1f}")
     x = fill_gaps(ecg)
     if len(x) < int(_BLOCK_S * fs) or not np.isfinite(x).all() or x.min() == x.max():
         return np.empty(0)

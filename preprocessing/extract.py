@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing import compress, face, regions, resample
+from preprocessing import compress, face, plausible, regions, resample
 from preprocessing.crops import Cropper, ExtractSettings, Sink
 from preprocessing.face import FaceFinder
 from preprocessing.sources.base import Frame, FrameReader, Labels, RawRecording, Series
@@ -164,6 +164,9 @@ def _collect(
     """Times, labels and attributes, once every frame has been read."""
     name = recording.recording
     time_s, warnings = _frame_times(labels, video, name)
+    stated = labels.frame_time_s is not None
+    plausible.check_frames(time_s, video.reader.fps_declared, stated, recording)
+    plausible.check_labels(labels, time_s, recording)
     aligned = resample.align(labels, time_s, settings.align, name)
     rgb, found = cropper.roi.whole(), cropper.found.whole()
     result = Extracted()
@@ -242,7 +245,7 @@ def _odd_pictures(rgb: NDArray[np.float32], found: NDArray[np.bool_], time_s: Se
     if n_black:
         notes.append(f"{name}: the face is black in {n_black} frames")
     fps = mean_rate_hz(time_s)
-    if not 10 <= fps <= 240:
+    if not plausible.USUAL_FPS[0] <= fps <= plausible.USUAL_FPS[1]:
         notes.append(f"{name}: {fps:.2f} frames a second by the time stamps; are they right?")
     longest = float(np.diff(time_s).max())
     if longest > 0.5:

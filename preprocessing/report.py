@@ -1,12 +1,20 @@
-"""What became of every recording when the store was filled."""
+"""What became of every recording when the store was filled, and what was odd about those that can be used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from utils import runlog
 from utils.errors import RecordingsFailed
 from utils.files import natural_key
+
+MOST_NAMED = 10
+WHERE = "all: python main.py audit, or the store's manifest.json"
+
+Warned = Mapping[str, Sequence[str]]
+"""The warnings of each recording by its key, "<dataset>.<recording>"."""
 
 
 @dataclass
@@ -78,3 +86,85 @@ class StoreReport:
 
 def _sorted(ids: Iterable[str]) -> list[str]:
     return sorted(ids, key=natural_key)
+
+
+class Announcer:
+    """Prints a line for each recording with warnings as it is made.
+
+    After ten lines only for one with a warning of a kind that no line showed yet, ten times at most.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: set[str] = set()
+        self.named: set[str] = set()
+
+    def made(self, key: str, warnings: Sequence[str]) -> None:
+        """A recording is done: `key` and its warnings, in a line if there are any."""
+        fresh = [text for text in warnings if _kind(key, text) not in self._kinds]
+        most = 2 * MOST_NAMED if fresh else MOST_NAMED
+        if not warnings or len(self.named) >= most:
+            return
+        self.named.add(key)
+        shown = (fresh or warnings)[0]
+        self._kinds.add(_kind(key, shown))
+        more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+        runlog.warn(f"{key}: {_plain(key, shown)}{more}")
+
+
+def warnings_line(warned: Warned, named: set[str]) -> str:
+    """One line that counts the recordings with warnings; empty where all of them were named before."""
+    keys = [key for key, warnings in warned.items() if warnings]
+    if named.issuperset(keys):
+        return ""
+    (_, found), *_ = _by_kind(warned)
+    key, text = next(iter(found.items()))
+    have = "recording has" if len(keys) == 1 else "recordings have"
+    return f"{len(keys)} {have} warnings (such as {key}: {text}); {WHERE}"
+
+
+def warnings_in_words(warned: Warned) -> list[str]:
+    """A sentence for each kind of warning: the first text of that kind, how many recordings, and which.
+
+    What few recordings have comes first; names and kinds beyond the first ten are counted.
+    """
+    kinds = _by_kind(warned)
+    sentences = []
+    for _, found in kinds[:MOST_NAMED]:
+        keys, text = list(found), next(iter(found.values()))
+        count = f"the first of {len(keys)} recordings: " if len(keys) > 1 else ""
+        sentences.append(f"preprocessing: {text} ({count}{_named(keys)})")
+    if len(kinds) > MOST_NAMED:
+        sentences.append(f"preprocessing: warnings of {len(kinds) - MOST_NAMED} more kinds; {WHERE}")
+    return sentences
+
+
+def _by_kind(warned: Warned) -> list[tuple[str, dict[str, str]]]:
+    """(kind, {key: text}), the rarest first: what all recordings of a set have is no surprise in one."""
+    kinds: dict[str, dict[str, str]] = {}
+    for key, warnings in warned.items():
+        for text in warnings:
+            kinds.setdefault(_kind(key, text), {}).setdefault(key, _plain(key, text))
+    return sorted(kinds.items(), key=lambda item: len(item[1]))
+
+
+def _kind(key: str, text: str) -> str:
+    """The text without the recording's name and without numbers."""
+    return _numberless(text).replace(_numberless(_recording(key)), "")
+
+
+def _numberless(text: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "#", text)
+
+
+def _plain(key: str, text: str) -> str:
+    """The text without the recording's name before it, which the key tells."""
+    return text.removeprefix(f"{_recording(key)}: ")
+
+
+def _recording(key: str) -> str:
+    return key.partition(".")[2]
+
+
+def _named(keys: Sequence[str]) -> str:
+    more = f" and {len(keys) - MOST_NAMED} more" if len(keys) > MOST_NAMED else ""
+    return ", ".join(keys[:MOST_NAMED]) + more

@@ -135,7 +135,7 @@ def _check_span(time_s: Series, frame_time_s: Series, what: str) -> None:
     if missing > max(_SHORT_S, _SHORT_SHARE * duration):
         raise UserError(
             f"{what}: the label covers {max(0.0, float(covered)):.1f} s of the video's {duration:.1f} s; "
-            "check that both belong together, or exclude the recording"
+            "check that both belong together and the unit of their times, or exclude the recording"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from preprocessing import cluster, pool
 from preprocessing import plan as planning
 from preprocessing.plan import DatasetPlan
-from preprocessing.report import DatasetReport, StoreReport
+from preprocessing.report import Announcer, DatasetReport, StoreReport, warnings_line
 from preprocessing.work import Task, make_as_planned, make_recording
 from utils import files, runlog
 from utils.errors import UserError
@@ -35,18 +35,28 @@ def preprocess(
     `settings.enabled` is false; Stopped when the disk is full; Interrupted on Ctrl-C and SIGTERM,
     with the manifest whole and no temporary file left. work: makes one recording in a worker.
     """
-    store = Path(store)
+    store, announcer = Path(store), Announcer()
     with _lock(store) if settings.enabled else contextlib.nullcontext(False) as is_ours:
         plans = planning.make(sets, store, settings, progress)
         if settings.enabled:
-            _fill(plans, store, settings, progress, is_ours, work)
+            _fill(plans, store, settings, progress, is_ours, work, announcer)
         for plan in plans.values():
             plan.sightings.keep()
     report = StoreReport({name: plan.report.in_order() for name, plan in plans.items()})
     runlog.say(report.summary())
     for key, reason in report.failed.items():
         runlog.warn(f"{key} failed: {reason}")
+    for name, plan in plans.items():
+        _summarise_warnings(name, plan, announcer)
     return report
+
+
+def _summarise_warnings(name: str, plan: DatasetPlan, announcer: Announcer) -> None:
+    """One line where usable recordings have warnings that were not said while they were made."""
+    entries = plan.manifest.entries
+    texts = {f"{name}.{key}": [str(text) for text in entries[key]["warnings"]] for key in plan.report.done}
+    if line := warnings_line(texts, announcer.named):
+        runlog.warn(f"store {name}: {line}")
 
 
 @contextlib.contextmanager
@@ -64,7 +74,7 @@ def _lock(store: Path) -> Iterator[bool]:
 
 def _fill(
     plans: dict[str, DatasetPlan], store: Path, settings: Preprocessing, progress: bool,
-    is_ours: bool, work: Work,
+    is_ours: bool, work: Work, announcer: Announcer,
 ) -> None:
     """Make what the plans ask for; with nothing to do, nothing is written."""
     if not is_ours:
@@ -77,7 +87,7 @@ def _fill(
     for plan in plans.values():
         _clear_stale(plan)
     try:
-        _work_through(plans, store, settings, progress, work)
+        _work_through(plans, store, settings, progress, work, announcer)
     finally:
         for plan in plans.values():
             files.remove_leftovers(plan.folder)
@@ -100,7 +110,8 @@ def _clear_stale(plan: DatasetPlan) -> None:
 
 
 def _work_through(
-    plans: dict[str, DatasetPlan], store: Path, settings: Preprocessing, progress: bool, work: Work
+    plans: dict[str, DatasetPlan], store: Path, settings: Preprocessing, progress: bool, work: Work,
+    announcer: Announcer,
 ) -> None:
     """Work through all tasks; every outcome is kept by its manifest before the next is waited for."""
     tasks = {(name, key): task for name, plan in plans.items() for key, task in plan.tasks.items()}
@@ -115,6 +126,8 @@ def _work_through(
     def done(outcome: pool.Outcome) -> None:
         name, key = outcome.key
         _record(plans[name], key, outcome)
+        if outcome.reason is None:
+            announcer.made(f"{name}.{key}", outcome.value["warnings"])
         bar.step()
 
     try:

@@ -212,16 +212,18 @@ def test_untrained_methods_rise_when_skin_darkens(net: str, rate_hz: float) -> N
 
 @pytest.mark.parametrize(("method", "net"), [pair for pair in TRAINED if pair[0] not in DRAWN])
 def test_trained_method_answers_with_the_sign_of_its_labels(method: str, net: str) -> None:
-    """A net that learnt clips by heart (with nothing frozen) predicts the pulse upright."""
+    """A net that learnt clips by heart (with nothing frozen) predicts the pulse upright; some take longer."""
     thawed = {"freeze": False} if "freeze" in METHODS.options(method) else {}
     learner = built(method, net, **thawed).train()
     spec = learner.input_spec
     batch, updater = clip_batch(spec, n=2), FakeUpdater(learner.optimizers(make_adam))
-    for _ in range(30):
-        learner.train_step(batch, updater)
-    pulse = pulse_wave(spec.frames)
-    band = bandpass(learner.predict(FakeClips.of_pulse(pulse, spec, seed=0)).numpy(), FPS, 0.7, 4)
-    assert np.corrcoef(band, bandpass(pulse.numpy(), FPS, 0.7, 4))[0, 1] > 0.5
+    pulse, found = pulse_wave(spec.frames), 0.0
+    for _ in range(2):
+        for _ in range(30 * (found <= 0.6)):
+            learner.train_step(batch, updater)
+        band = bandpass(learner.predict(FakeClips.of_pulse(pulse, spec, seed=0)).numpy(), FPS, 0.7, 4)
+        found = np.corrcoef(band, bandpass(pulse.numpy(), FPS, 0.7, 4))[0, 1]
+    assert found > 0.6
 
 
 class Shade(nn.Module):

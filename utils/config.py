@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from utils.errors import ParamsError, UserError
-from utils.files import parse_json, read_json
+from utils.files import is_plain, parse_json, read_json
 from utils.registry import did_you_mean
 from utils.settings import RunConfig
 
@@ -28,16 +28,21 @@ def load(path: Path, overrides: list[str], checks: list[Check] | None = None) ->
     raw = read_json(path)
     if not isinstance(raw, dict):
         raise ParamsError(str(path), [("", "a JSON object with sections is expected")])
-    raw = _without_comments(raw)
-    raw.pop("$schema", None)
-    for text in overrides:
-        override(raw, text)
-    return validate(raw, str(path), checks)
+    try:
+        raw = _without_comments(raw)
+        raw.pop("$schema", None)
+        for text in overrides:
+            override(raw, text)
+        return validate(raw, str(path), checks)
+    except RecursionError:
+        raise ParamsError(str(path), [("", "nested too deeply")]) from None
 
 
 def validate(raw: dict[str, Any], origin: str, checks: list[Check] | None = None) -> RunConfig:
     """Check raw params; `origin` names them in messages."""
-    problems: list[Problem] = []
+    problems = _hostile_texts(raw, "")
+    if problems:
+        raise ParamsError(origin, problems)  # the other checks look for files of these names
     config = None
     try:
         config = RunConfig.model_validate(raw)
@@ -49,6 +54,23 @@ def validate(raw: dict[str, Any], origin: str, checks: list[Check] | None = None
         raise ParamsError(origin, sorted(set(problems), key=lambda p: p[0]))
     assert config is not None
     return config
+
+
+def _hostile_texts(value: Any, path: str) -> list[Problem]:
+    """Texts, and names of settings, that no file can be called and no terminal shows as they are."""
+    if isinstance(value, str) and not is_plain(value):
+        return [(path, f"{value[:60]!a}: holds a control character or a lone surrogate; take it out")]
+    inner: list[tuple[str, Any]] = []
+    problems: list[Problem] = []
+    if isinstance(value, dict):
+        problems = [(path, f"the key {key[:60]!a} holds a control character or a lone surrogate")
+                    for key in value if not is_plain(key)]
+        inner = [(key, item) for key, item in value.items() if is_plain(key)]
+    elif isinstance(value, list):
+        inner = [(str(index), item) for index, item in enumerate(value)]
+    for key, item in inner:
+        problems += _hostile_texts(item, f"{path}.{key}" if path else key)
+    return problems
 
 
 def _without_comments(value: Any) -> Any:

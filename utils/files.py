@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,29 @@ def atomic(target: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it where they are missing; UserError names one that cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Stopped(f"disk full: {folder}; free some space and run again") from error
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another path") from None
+
+
+@contextlib.contextmanager
+def not_left_empty(folder: Path) -> Iterator[None]:
+    """Make `folder`; where nothing came into it, it and those made above it are removed again."""
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for place in made:
+                place.rmdir()
 
 
 def sync_folder(folder: Path) -> None:
@@ -160,6 +184,11 @@ def safe_name(name: str) -> str:
     if not _SAFE_NAME.fullmatch(name) or len(name) > 200:
         raise UserError(f"{name!r} cannot be a file name: use letters, digits, '.', '_' and '-'")
     return name
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` fits a line and UTF-8: no control character, no lone surrogate."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

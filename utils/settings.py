@@ -106,7 +106,7 @@ class Preprocessing(Section):
     timeout_s: float = Field(
         120.0, gt=0, description="A worker that shows no progress for so long is stopped and named."
     )
-    verify: bool = Field(False, description="Hash whole source files, not only parts of them.")
+    verify: bool = Field(False, description="Hash whole source files; what was made without it is made anew.")
     allow_failed: bool = Field(False, description="Failed recordings do not change the exit code.")
 
 

@@ -114,7 +114,7 @@ def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _warnings(metrics: Mapping[str, Any], parts: Sequence[Part]) -> list[str]:
-    """What must not be overlooked: missing and failed recordings, leaks, who was left out."""
+    """What must not be overlooked: missing and failed recordings, leaks, who was left out, what was odd."""
     found = []
     for part in parts:
         missing = part.result["test"].get("missing", [])
@@ -125,7 +125,8 @@ def _warnings(metrics: Mapping[str, Any], parts: Sequence[Part]) -> list[str]:
             if row.get("n_failed"):
                 failed = counted(row["n_failed"], "unit")
                 found.append(f"{part.name}: {row['method']} failed on {failed}, which no mean includes")
-    return found + split_notes(metrics.get("split", {}))
+    split = metrics.get("split", {})
+    return found + split_notes(split) + split.get("preprocessing_warnings", [])
 
 
 def _blocks(run: RunFiles) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ class Method(nn.Module):
     trainable: False where there is nothing to train. tasks: the `task` of the nets it takes; needs: what
     they must have beside a forward pass. reads_gradients: True where gradients are read outside the
     optimisers, which refuses the loss scaling of fp16. label_share: of the training recordings' labels,
-    its loss reads, 0 to 1; of the others no batch tells anything. drawn_loss: True where the loss takes
+    its loss reads, 0 to 1; of the others no batch tells anything. passes_unlabelled: True where the loss
+    passes over clips without a label instead of refusing them. drawn_loss: True where the loss takes
     batches only as its plan draws them in training (of several recordings, of train_frames); validation
     then draws such. net_calls: of the net itself in a step, which is what torch.compile speeds up; 0 where
     only parts of it are called. published_as: the name under which documents print what was learned in this
@@ -46,6 +47,7 @@ class Method(nn.Module):
     tasks: tuple[str, ...] = ("pulse",)
     needs: tuple[str, ...] = ()
     label_share: float = 1.0
+    passes_unlabelled = False
     drawn_loss = False
     net_calls = 1
     published_as: str = ""

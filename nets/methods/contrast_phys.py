@@ -34,6 +34,7 @@ class ContrastPhysMethod(Method):
 
     needs = ("st_block",)
     label_share = 0.0
+    passes_unlabelled = True
     drawn_loss = True
     net_calls = 0
 

@@ -26,6 +26,7 @@ class RhythmNetMethod(Method):
     tasks = ("rate",)
     needs = ("rates", "clip_frames", "step", "reference_fps", "spread_bpm")
     waveform_from_rates = True
+    passes_unlabelled = True
     net_calls = 0
 
     def __init__(self, net: nn.Module, *, smoothness: Weight = 100.0, sequence: Weight = 0.0) -> None:

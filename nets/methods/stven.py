@@ -27,6 +27,7 @@ class STVENMethod(Method):
 
     tasks = ("enhancement",)
     needs = ("levels",)
+    passes_unlabelled = True
     net_calls = 4
 
     def __init__(self, net: nn.Module, *, qualities: Qualities = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -15,6 +16,7 @@ from nets.methods.frozen import hold_frozen, train_only
 from nets.methods.registry import METHODS
 from utils.contracts import ClipBatch
 from utils.errors import UserError
+from utils.files import natural_key
 from utils.runlog import warn
 
 LossName = Annotated[str, AfterValidator(loss_name)]
@@ -90,8 +92,12 @@ def refuse_unlabelled(batch: ClipBatch) -> None:
     """
     if batch.has_label.device.type != "cpu" or bool(batch.has_label.all()):
         return
-    missing = sorted({batch.recording[i] for i, has in enumerate(batch.has_label.tolist()) if not has})
-    raise UserError(
-        f"no label for training: {', '.join(missing)}; leave these recordings out (data.sets.exclude) "
-        "or choose a method that learns without labels"
+    raise without_label({batch.recording[i] for i, has in enumerate(batch.has_label.tolist()) if not has})
+
+
+def without_label(recordings: Iterable[str]) -> UserError:
+    """The error that names recordings nothing can be learned from for want of a label."""
+    return UserError(
+        f"no label for training: {', '.join(sorted(recordings, key=natural_key))}; leave these recordings out "
+        "(data.sets.exclude) or choose a method that learns without labels"
     )

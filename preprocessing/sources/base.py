@@ -53,6 +53,8 @@ class Labels:
     frame_time_s: Series | None = None
     """(T,) times of the frames as the dataset states them; None: the container's own stamps."""
     warnings: tuple[str, ...] = ()
+    covers_session: bool = False
+    """The series may go on long before and after the video, and it is known where in them it lies."""
 
     def __post_init__(self) -> None:
         """Refuse rates and respiration without a time each: a fault of the reader."""

@@ -124,6 +124,7 @@ class FitnessRecording(RawRecording):
         return Labels(
             kind=self.label, samples=samples, time_s=sample_time_s, hr_bpm=rate_bpm[shown],
             hr_time_s=rate_time_s[shown], frame_time_s=frame_time_s, warnings=tuple(odd),
+            covers_session=True,
         )
 
 

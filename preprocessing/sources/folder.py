@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,7 +139,8 @@ class OwnRecording(RawRecording):
         if label is None:
             text = f"no {self.stem}.csv or {self.stem}.json: a recording without label"
             return Labels(frame_time_s=frame_time_s, warnings=(text,))
-        return own_labels.read(label, self.format, zero, frame_time_s)
+        found = own_labels.read(label, self.format, zero, frame_time_s)
+        return replace(found, covers_session=self.video_start is not None or bool(zero))
 
     def _video(self) -> Path:
         found = self._one(_VIDEO)
