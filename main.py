@@ -251,11 +251,19 @@ def _system_error(error: OSError) -> int:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         print(f"error: disk full: {error.filename or error}; free some space and run again", file=sys.stderr)
         return 4
-    if error.filename is not None and error.errno in PATH_ERRORS:
+    if error.filename is not None and (error.errno in PATH_ERRORS or _is_of_mkdir(error)):
         print(f"error: {error.filename}: {error.strerror}; choose another path", file=sys.stderr)
         return 2
     traceback.print_exc()
     return 1
+
+
+def _is_of_mkdir(error: OSError) -> bool:
+    """Whether a folder could not be made: of one in /proc the system says that it is not there."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_name == "mkdir"
 
 
 def _leave_at_once(number: int, frame: object) -> None:

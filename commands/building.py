@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 import nets
-from commands.starting import fed_net, resolved, start
+from commands.starting import best_weights, fed_net, resolved, start
 from nets import methods
 from nets.methods.base import Method
-from training.checkpoint import BEST, LAST, read_checkpoint
 from utils.config import validate
 from utils.errors import UserError
 from utils.files import read_json
@@ -60,20 +59,6 @@ def trained_method(run: Path) -> tuple[Method, RunConfig]:
     if method.trainable:
         method.load_state_dict(best_weights(run))
     return method.eval(), config
-
-
-def best_weights(run: Path) -> dict[str, Any]:
-    """The method's state that validation chose, of a run or of a training before it; UserError without it."""
-    folder = run / "checkpoints"
-    if (folder / BEST).exists():
-        state: dict[str, Any] = read_checkpoint(folder / BEST)["method"]
-        return state
-    if not (folder / LAST).exists():
-        raise UserError(f"{run}: holds no weights; it was not trained to its first checkpoint, or was made "
-                        "with run.save_model = false, which removes them")
-    marks = [folder, *(path for path in [run / "finished.json"] if path.exists())]
-    raise UserError(f"{folder / BEST}: not there, and {LAST} beside it is not what validation chose; delete "
-                    f"{' and '.join(map(str, marks))}, then run it again: it is trained anew")
 
 
 def default_method(net: Any) -> Method:

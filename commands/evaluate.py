@@ -12,7 +12,7 @@ from evaluation.table import metrics_markdown
 from evaluation.waveforms import read_waveforms, training_of
 from utils.config import validate
 from utils.errors import UserError
-from utils.files import make_folder, read_json, safe_name, write_json, write_text
+from utils.files import read_json, safe_name, write_json, write_text
 from utils.runlog import say
 from utils.settings import Evaluation
 
@@ -40,7 +40,7 @@ def evaluate(args: argparse.Namespace) -> int:
     if settings.vital_signs and len(chosen) == 1:
         signs = vital_signs.by_part(waveforms, settings.vital_signs_preset, missing=missing)
     out = Path(args.out) if args.out else file.parent
-    make_folder(out)
+    out.mkdir(parents=True, exist_ok=True)
     scored: dict[str, dict[str, Any]] = {}
     for protocol in chosen:
         # the run's window belongs to the run's protocol: another one that is asked for is that one, unchanged

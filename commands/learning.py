@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from commands.building import best_weights, build_method, resolve_device, set_threads
+from commands.building import build_method, resolve_device, set_threads
 from commands.runfolder import environment
+from commands.starting import best_weights
 from dataset.frames import FROM_STORE, Frames, choose, n_bytes
 from dataset.index import RecordingInfo
 from dataset.loader import ClipLoader
@@ -171,10 +172,13 @@ def kept_frames(
 def refuse_unlabelled(method: Method, train: list[RecordingInfo]) -> None:
     """UserError naming all recordings of the training part without a label, where the method needs them.
 
-    A method that reads a share of the labels takes recordings without one as it takes the others.
+    A method that was asked to read a share of the labels takes recordings without one as it takes the
+    others, but there must be some with a label: without, it is another method.
     """
     missing = [info.key for info in train if not info.has_label]
-    if missing and method.label_share >= 1 and not method.passes_unlabelled:
+    needs_all = method.label_share >= 1 and not method.passes_unlabelled
+    needs_some = method.label_share > type(method).label_share
+    if missing and (needs_all or (needs_some and len(missing) == len(train))):
         raise without_label(missing)
 
 

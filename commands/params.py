@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from utils.registry import Registry
 from utils.settings import RunConfig, Split
 
 Problem = tuple[str, str]
+EXTRAS = {"skin": ("skin_mask", False), "contour": ("landmarks", True)}
+"""What clips may bring beside the video: the setting of preprocessing that stores it, and its default."""
 
 
 def load_config(path: str, overrides: list[str]) -> RunConfig:
@@ -24,25 +27,27 @@ def load_config(path: str, overrides: list[str]) -> RunConfig:
 def check_names(raw: dict[str, Any]) -> list[Problem]:
     """Problems of everything that is chosen by name, and of the options it is given."""
     problems = _check_data(raw) + _check_split(raw) + _check_evaluation(raw)
-    copies = _dict(raw, "preprocessing").get("qualities", [])
+    made = _dict(raw, "preprocessing")
     names: list[str] = []
     stages = _dict(raw, "run").get("before", [])
     for index, stage in enumerate(stages if isinstance(stages, list) else []):
         if isinstance(stage, dict):
-            found = _check_training(stage, names, copies)
+            found = _check_training(stage, names, made)
             problems += [(f"run.before.{index}.{path}", text) for path, text in found]
             names.append(str(stage.get("name")))
-    return problems + _check_training(raw, names, copies)
+    return problems + _check_training(raw, names, made)
 
 
-def _check_training(raw: dict[str, Any], earlier: list[str], copies: Any) -> list[Problem]:
+def _check_training(raw: dict[str, Any], earlier: list[str], made: dict[str, Any]) -> list[Problem]:
     """Problems of a net, its method and its loop.
 
-    earlier: names of the trainings before it; copies: preprocessing.qualities.
+    earlier: names of the trainings before it; made: the section preprocessing.
     """
     from training.optim import check_train
 
-    problems = _check_net(raw, copies) + check_train(_dict(raw, "train"))
+    problems = _check_net(raw, made) + check_train(_dict(raw, "train"))
+    quality = _dict(_dict(raw, "net"), "input").get("quality")
+    problems += _check_copies("net.input.quality", [quality], made)
     if isinstance(raw.get("name"), str) and raw["name"] in earlier:
         problems.append(("name", f"{raw['name']!r} stands there twice"))
     net, known = _dict(raw, "net"), ", ".join(earlier) or "none"
@@ -79,20 +84,18 @@ def _check_entry(registry: Registry, path: str, section: dict[str, Any]) -> list
     return [(f"{path}.options.{key}", text) for key, text in registry.check(name, options)]
 
 
-def _check_net(raw: dict[str, Any], copies: Any) -> list[Problem]:
+def _check_net(raw: dict[str, Any], made: dict[str, Any]) -> list[Problem]:
     from nets.methods import METHODS
     from nets.registry import NETS
 
     net, method = _dict(raw, "net"), {"name": "supervised", **_dict(raw, "method")}
     problems = _check_entry(NETS, "net", net) + _check_entry(METHODS, "method", method)
-    problems += _check_copies({"net.input.quality": [_dict(net, "input").get("quality")]}, copies)
     if problems or not isinstance(net.get("name"), str):
         return problems
     problems += _check_step(METHODS.get(method["name"]), method["name"], _dict(raw, "train"))
     if any(path.startswith("options") for path, _ in _references(net)):
-        stated = _dict(method, "options").get("qualities") or []  # what it is built from is not there yet
-        return problems + _check_copies({"method.options.qualities": stated}, copies)
-    return problems + _check_input(net, method, copies)
+        return problems  # what it is built from is not there yet
+    return problems + _check_input(net, method, made)
 
 
 def _check_step(kind: Any, method: str, train: dict[str, Any]) -> list[Problem]:
@@ -110,15 +113,26 @@ def _check_step(kind: Any, method: str, train: dict[str, Any]) -> list[Problem]:
     return problems
 
 
-def _check_copies(wanted: dict[str, Any], copies: Any) -> list[Problem]:
-    """Compressed copies, by the setting that asks for them, that a store made with `copies` does not hold."""
-    here = ", ".join(map(str, copies)) if isinstance(copies, list) else ""
-    return [(path, f"{name!r} is not one of preprocessing.qualities ({here or 'none'})")
-            for path, names in wanted.items() if isinstance(names, list | tuple) and isinstance(copies, list)
-            for name in names if isinstance(name, str) and name not in copies]
+def _check_copies(path: str, wanted: Sequence[Any], made: dict[str, Any]) -> list[Problem]:
+    """Compressed copies that the setting at `path` asks for, and that a store made so does not hold."""
+    copies = made.get("qualities", [])
+    if not isinstance(copies, list):
+        return []
+    here = ", ".join(map(str, copies)) or "none"
+    return [(path, f"{name!r} is not one of preprocessing.qualities ({here})")
+            for name in wanted if isinstance(name, str) and name not in copies]
 
 
-def _check_input(net: dict[str, Any], method: dict[str, Any], copies: Any) -> list[Problem]:
+def _check_stored(spec: Any, made: dict[str, Any]) -> list[Problem]:
+    """What is read beside the crops, and that a store made so does not hold."""
+    problems = _check_copies("method.options.qualities", spec.qualities, made)
+    for extra, (setting, usual) in EXTRAS.items():
+        if extra in spec.extras and made.get(setting, usual) is False:
+            problems.append((f"preprocessing.{setting}", f"{extra!r} is read of every frame; set it to true"))
+    return problems
+
+
+def _check_input(net: dict[str, Any], method: dict[str, Any], made: dict[str, Any]) -> list[Problem]:
     """Build the net without memory, to ask whether it takes these clips."""
     import torch
 
@@ -131,7 +145,7 @@ def _check_input(net: dict[str, Any], method: dict[str, Any], copies: Any) -> li
             built: Any = nets.build(net["name"], **_dict(net, "options"))
             built.input_spec = built.input_spec.replace(**_dict(net, "input"))
             learner = methods.build(method["name"], built, **_dict(method, "options"))
-            problems = _check_copies({"method.options.qualities": learner.input_spec.qualities}, copies)
+            problems = _check_stored(learner.input_spec, made)
             spec = built.input_spec
             if getattr(built, "task", "pulse") in ("pulse", "rate", "levels"):
                 built.eval()(torch.empty(1, spec.channels, spec.frames, spec.size, spec.size))

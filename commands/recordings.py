@@ -12,6 +12,7 @@ from dataset.index import RecordingInfo, load_failed, load_infos, load_left_out,
 from dataset.split import Parts, make_split
 from preprocessing.defects import known, left_out
 from preprocessing.manifest import Manifest
+from preprocessing.report import warnings_in_words
 from preprocessing.run import StoreReport, preprocess
 from utils.errors import UserError
 from utils.files import digest, read_json, write_json
@@ -49,6 +50,8 @@ def divide(config: RunConfig) -> tuple[dict[str, RecordingInfo], Parts]:
     reasons = {recording_key(name, rec): why for name in names for rec, why in known(name).items()}
     parts.known_defects = {key: reasons[key] for name in parts.parts for key in parts.keys(name)
                            if key in reasons and "origin" not in infos[key].conditions}
+    parts.preprocessing_warnings = warnings_in_words(
+        {key: infos[key].warnings for name in parts.parts for key in parts.keys(name)})
     parts.start_leaks = lineage.warnings(lineage.of_start(config), parts)
     return infos, parts
 

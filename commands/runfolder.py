@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.files import make_folder, read_json, remove_leftovers, write_json
+from utils.files import read_json, remove_leftovers, write_json
 from utils.settings import RunConfig
 
 # A run may be continued although these changed: they do not touch its results.
@@ -46,7 +46,7 @@ class RunFolder:
         params = self.path / "params.json"
         if must_exist and not params.exists():
             raise UserError(f"{self.path}: there is no run to resume")
-        make_folder(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
         self._refuse_foreign(params)
         with open(self.path / ".lock", "w") as lock:
             try:

@@ -12,7 +12,7 @@ import nets
 from commands import zoo
 from commands.imported import read_about
 from nets.weights import differences, load_weights
-from training.checkpoint import read_checkpoint
+from training.checkpoint import BEST, LAST, read_checkpoint
 from utils.config import validate
 from utils.errors import UserError
 from utils.files import read_json
@@ -96,7 +96,7 @@ def start_from(net: nn.Module, source: Path) -> None:
     if not source.is_dir():
         load_weights(net, source)
         return
-    stored = read_checkpoint(source / "checkpoints" / "best.pt")["method"]
+    stored = best_weights(source)
     state = {key.removeprefix("net."): value for key, value in stored.items() if key.startswith("net.")}
     rename = getattr(type(net), "rename", None)
     state = rename(state) if rename else state
@@ -104,6 +104,20 @@ def start_from(net: nn.Module, source: Path) -> None:
     if problems:
         raise UserError(f"{source} does not fit {type(net).__name__}: {'; '.join(problems)}")
     net.load_state_dict(state)
+
+
+def best_weights(run: Path) -> dict[str, Any]:
+    """The method's state that validation chose, of a run or of a training before it; UserError without it."""
+    folder = run / "checkpoints"
+    if (folder / BEST).exists():
+        state: dict[str, Any] = read_checkpoint(folder / BEST)["method"]
+        return state
+    if not (folder / LAST).exists():
+        raise UserError(f"{run}: holds no weights; it was not trained to its first checkpoint, or was made "
+                        "with run.save_model = false, which removes them")
+    marks = [folder, *(path for path in [run / "finished.json"] if path.exists())]
+    raise UserError(f"{folder / BEST}: not there, and {LAST} beside it is not what validation chose; delete "
+                    f"{' and '.join(map(str, marks))}, then run it again: it is trained anew")
 
 
 def _part(net: nn.Module, name: str) -> nn.Module:

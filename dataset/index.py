@@ -71,7 +71,8 @@ def load_infos(
             path=Path(store) / name / entry["file"], n_frames=entry["n_frames"], fps=float(entry["fps"]),
             size=entry["size"], has_label=entry["has_label"], conditions=dict(entry["conditions"]),
             hr_mean_bpm=entry["hr_mean_bpm"], face_found_share=entry["face_found_share"],
-            sha256=entry["sha256"], people=str(entry.get("people", "")), warnings=tuple(map(str, entry["warnings"])),
+            sha256=entry["sha256"], people=str(entry.get("people", "")),
+            warnings=tuple(map(str, entry["warnings"])),
         ))
     return infos
 

@@ -37,13 +37,19 @@ class Manifest:
         self.path = path
         self.entries: dict[str, dict[str, Any]] = {}
         if path.exists():
-            value = files.read_json(path)
-            if not isinstance(value, dict) or not isinstance(value.get("recordings"), dict):
-                raise UserError(f'{path}: not a manifest (an object with "recordings" is expected)')
-            for recording, entry in value["recordings"].items():
-                _check(path, recording, entry)
-                self.entries[recording] = entry
+            try:
+                self._read()
+            except UserError as error:
+                raise UserError(f"{error}; delete the file, and what it lists is made again") from None
         self._replay()
+
+    def _read(self) -> None:
+        value = files.read_json(self.path)
+        if not isinstance(value, dict) or not isinstance(value.get("recordings"), dict):
+            raise UserError(f'{self.path}: not a manifest (an object with "recordings" is expected)')
+        for recording, entry in value["recordings"].items():
+            _check(self.path, recording, entry)
+            self.entries[recording] = entry
 
     def done(self) -> dict[str, dict[str, Any]]:
         """The lines of the recordings that can be used."""

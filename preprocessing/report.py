@@ -149,7 +149,8 @@ def _by_kind(warned: Warned) -> list[tuple[str, dict[str, str]]]:
 
 def _kind(key: str, text: str) -> str:
     """The text without the recording's name and without numbers."""
-    return _numberless(text).replace(_numberless(_recording(key)), "")
+    name = re.escape(_numberless(_recording(key)))
+    return re.sub(rf"(?<![A-Za-z0-9]){name}(?![A-Za-z0-9])", "", _numberless(text))
 
 
 def _numberless(text: str) -> str:

@@ -14,6 +14,9 @@ from preprocessing.frames import Frame, FrameReader, Series
 from preprocessing.times import tolerated
 from utils.errors import UserError
 
+VIDEO_SUFFIXES = (
+    ".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm", ".wmv", ".3gp", ".mts", ".flv", ".ogv",
+)
 _UNUSED = 3
 """References to a frame that nobody but the reader holds: its list, and two of the search itself."""
 

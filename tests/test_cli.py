@@ -143,3 +143,58 @@ def test_every_command_of_the_readme_is_one(capsys: pytest.CaptureFixture) -> No
     targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
     targets += re.search(r"^TABLES := (.+)$", makefile, re.MULTILINE)[1].split()
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
+
+
+@pytest.mark.parametrize("words", [
+    ["run", "a\0b.json"], ["predict", "a\nb.avi"], ["evaluate", "a\udcff"], ["table", "a", "b\x1b[2J"],
+    ["run", "params.json", "--set", r'run.output="a\u0000b"'], ["evaluate", "x" * 300],
+    ["predict", "x" * 300 + ".avi"], ["synthesise", "x" * 300, "--seconds", "1"],
+])
+def test_paths_that_cannot_be_are_wrong_use(words: list[str], capsys: pytest.CaptureFixture) -> None:
+    """Control characters, bytes that are no text, and names too long for any disk: exit 2, a sentence."""
+    import main
+
+    assert main.main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "Traceback" not in told
+
+
+def test_a_run_that_cannot_be_put_where_it_should_is_wrong_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Output in a ring of links, below /proc, or with a name too long: exit 2 with the path, nothing made."""
+    import main
+
+    (tmp_path / "ring").symlink_to(tmp_path / "ring")
+    for output, name in ((tmp_path / "ring", "a"), ("/proc/nowhere", "a"), (tmp_path, "x" * 300)):
+        words = [f"run.output={output}", f"run.name={name}", f"data.store={tmp_path / 'store'}"]
+        assert main.main(["run", *(part for word in words for part in ("--set", word))]) == 2
+        told = capsys.readouterr().err
+        assert str(output) in told and "choose another path" in told and "Traceback" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["ring"]
+
+
+def test_a_file_of_ours_that_is_lost_is_no_wrong_use(capsys: pytest.CaptureFixture) -> None:
+    """A file that should be there and is not is a fault of the program, with its traceback."""
+    import main
+
+    try:
+        Path("no/such/file").read_text()
+    except OSError as error:
+        assert main._system_error(error) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_settings_of_several_lines_are_possible() -> None:
+    """A line break between the words of JSON is no control character of a path."""
+    import main
+
+    main._refuse_hostile(main.parser().parse_args(["run", "--set", "data.sets=[\n]"]))
+
+
+def test_nothing_to_synthesise_is_wrong_use(tmp_path: Path) -> None:
+    """Without a single person there is no data, and no folder of it."""
+    none = [word for part in ("train", "valid", "test", "hard", "control") for word in (f"--{part}", "0")]
+    done = call("synthesise", str(tmp_path / "made"), *none)
+    assert done.returncode == 2 and "nothing to make" in done.stderr
+    assert not (tmp_path / "made").exists()

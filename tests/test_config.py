@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commands.params import load_config
+from commands.params import EXTRAS, load_config
 from utils import config
 from utils.errors import ParamsError, UserError
 
@@ -102,10 +102,11 @@ def test_comments_and_schema_are_ignored(tmp_path: Path) -> None:
 
 def test_defaults_of_checks_are_those_of_the_sections() -> None:
     """The fallback values in the cross checks equal the sections' own defaults."""
-    from utils.settings import Split
+    from utils.settings import Preprocessing, Split
 
     assert (Split().train, Split().valid, Split().test, Split().folds) == (0.7, 0.1, 0.2, 5)
     assert config._cross_checks({}) == []
+    assert all(getattr(Preprocessing(), name) is usual for name, usual in EXTRAS.values())
 
 
 @pytest.mark.parametrize(("change", "path"), [
@@ -123,6 +124,19 @@ def test_defaults_of_checks_are_those_of_the_sections() -> None:
     ({"run": {"name": "../up"}}, "run.name"),
     ({"run": {"device": "gpu"}}, "run.device"),
     ({"preprocessing": {"face_finder": "harr"}}, "preprocessing.face_finder"),
+    ({"preprocessing": {"face_finder": "mediapipe_tasks"}}, "preprocessing.face_model"),
+    ({"preprocessing": {"face_finder": "mediapipe_tasks", "face_model": "no/such.task"}},
+     "preprocessing.face_model"),
+    ({"preprocessing": {"face_model": "face.task"}}, "preprocessing.face_model"),
+    ({"net": {"name": "physnet", "input": {"quality": "x264_250"}}}, "net.input.quality"),
+    ({"net": {"name": "physnet", "input": {"quality": "x264_250", "frames": 127}}}, "net.input"),
+    ({"net": {"name": "rppgnet"}, "method": {"name": "rppgnet"}}, "preprocessing.skin_mask"),
+    ({"net": {"name": "meta_rppg"}, "method": {"name": "meta_rppg"}, "preprocessing": {"landmarks": False}},
+     "preprocessing.landmarks"),
+    ({"net": {"name": "stven"}, "method": {"name": "stven"}, "preprocessing": {"qualities": ["x264_1000"]}},
+     "method.options.qualities"),
+    ({"run": {"before": [{"name": "a", "net": {"name": "physnet", "input": {"quality": "x264_250"}}}]}},
+     "run.before.0.net.input.quality"),
     ({"evaluation": {"classical": ["physnet"]}}, "evaluation.classical"),
     ({"train": {"scheduler": "onecycle"}}, "train.scheduler"),
     ({"method": {"name": "adaptive"}, "train": {"amp": "fp16"}}, "train.amp"),
@@ -144,3 +158,78 @@ def test_schema_file_is_the_export() -> None:
 def test_readme_table_is_generated() -> None:
     """The params table of the README equals `main.py list --params`."""
     assert config.params_table() in (ROOT / "README.md").read_text()
+
+
+def test_copies_that_are_stored_may_be_read(tmp_path: Path) -> None:
+    """A compressed copy that preprocessing makes is no problem, for the net and for the method."""
+    copies = {"preprocessing": {"qualities": ["x264_1000", "x264_500", "x264_250"]}}
+    read = {"net": {"name": "physnet", "input": {"quality": "x264_250"}}}
+    assert load_config(write(tmp_path, {**GOOD, **copies, **read}), []).net.input.quality == "x264_250"
+    both = {"net": {"name": "stven"}, "method": {"name": "stven"}}
+    load_config(write(tmp_path, {**GOOD, **copies, **both}), [])
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (None, "No such file"), ("{", "line 1 column 2"), ('["a"]', "lists of names are expected"),
+])
+def test_a_split_file_that_cannot_be_read_is_a_problem(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    """Missing, damaged or something else, it is named with the other problems, before any work."""
+    file = tmp_path / "lists.json"
+    if content is not None:
+        file.write_text(content)
+    here = {**GOOD, "data": {"sets": [{"name": "pure", "root": str(tmp_path)}]}, "train": {"epochs": -1},
+            "split": {"scheme": "lists", "file": str(file)}}
+    found = problems(tmp_path, here)
+    assert message in found["split.file"] and str(file) in found["split.file"] and "train.epochs" in found
+
+
+def test_folds_that_the_file_does_not_have_are_a_problem(tmp_path: Path) -> None:
+    """Of two folds the third cannot be tested."""
+    file = tmp_path / "folds.json"
+    file.write_text('{"folds": [["a"], ["b"]]}')
+    here = {**GOOD, "data": {"sets": [{"name": "pure", "root": str(tmp_path)}]},
+            "split": {"scheme": "folds", "file": str(file), "fold": 1}}
+    assert load_config(write(tmp_path, here), []).split.fold == 1
+    assert "2" in problems(tmp_path, here, ["split.fold=2"])["split.fold"]
+
+
+def test_lists_in_two_places_are_a_problem(tmp_path: Path) -> None:
+    """split.file and split.lists together are refused when the params are read."""
+    file = tmp_path / "lists.json"
+    file.write_text('{"train": ["a"], "test": ["b"]}')
+    here = {**GOOD, "data": {"sets": [{"name": "pure", "root": str(tmp_path)}]},
+            "split": {"scheme": "lists", "file": str(file)}}
+    assert load_config(write(tmp_path, here), []).split.file == str(file)
+    assert "both given" in problems(tmp_path, here, ['split.lists={"train": ["a"]}'])["split"]
+
+
+def test_a_split_file_is_not_missed_before_its_dataset(tmp_path: Path) -> None:
+    """Where the dataset is not there, that is what the user is told, when it is looked for."""
+    there = {**GOOD, "split": {"scheme": "lists", "file": "somewhere/lists.json"}}
+    assert load_config(write(tmp_path, there), []).split.file == "somewhere/lists.json"
+
+
+@pytest.mark.parametrize("letters", ["\0", "\n", "\x1b[2J", "\ud800", "\x85"])
+def test_texts_that_no_file_can_be_called_are_problems(tmp_path: Path, letters: str) -> None:
+    """Control characters and lone surrogates are named by setting, all at once, as keys too."""
+    bad = {**GOOD, "data": {"sets": [{"name": "pure", "root": f"a{letters}"}]},
+           "net": {"name": "physnet", "options": {f"b{letters}": 1}}, "run": {"output": letters}}
+    found = problems(tmp_path, bad)
+    assert set(found) == {"data.sets.0.root", "net.options", "run.output"}
+    assert all(text.isascii() and text.isprintable() for text in found.values())
+
+
+def test_other_letters_than_english_ones_are_possible(tmp_path: Path) -> None:
+    """Spaces, umlauts and Chinese are texts as any other."""
+    assert load_config(write(tmp_path, GOOD), ["run.output=mes fichiers/ü 心"]).run.output.endswith("心")
+
+
+def test_deep_nesting_below_the_parsers_limit_is_refused(tmp_path: Path) -> None:
+    """800 brackets in an option are parsed, and then refused in a sentence."""
+    deep: list = []
+    for _ in range(800):
+        deep = [deep]
+    with pytest.raises(UserError, match="nested too deeply"):
+        load_config(write(tmp_path, {**GOOD, "net": {"name": "pos", "options": {"a": deep}}}), [])

@@ -77,6 +77,16 @@ def test_the_tail_of_nan_is_left_out(shared: Path) -> None:
     assert not any("missing samples" in text for text in labels.warnings)
 
 
+def test_the_meter_may_run_on_for_long(root: Path) -> None:
+    """Minutes of signal after the video are no error: c920.csv says which samples are its frames'."""
+    lines = signals(root).read_text().splitlines()
+    stop_ms, (_, *rest) = float(lines[-1].split(",")[0]), lines[0].split(",")
+    more = [",".join([f"{stop_ms + 8 * k:.0f}", *rest]) for k in range(1, 15_000)]
+    signals(root).write_text("\n".join([*lines, *more]) + "\n")
+    got = extracted(one(root))
+    assert got.attributes["duration_label_s"] > 100 and got.attributes["duration_video_s"] < 3
+
+
 def test_missing_samples_inside_are_a_gap(root: Path) -> None:
     """NaN amid the pulse is no value: the frames there get NaN, and the others keep their times."""
     lines = signals(root).read_text().splitlines()

@@ -42,21 +42,11 @@ def atomic(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it where they are missing; UserError names one that cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Stopped(f"disk full: {folder}; free some space and run again") from error
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another path") from None
-
-
 @contextlib.contextmanager
 def not_left_empty(folder: Path) -> Iterator[None]:
     """Make `folder`; where nothing came into it, it and those made above it are removed again."""
     made = [place for place in (folder, *folder.parents) if not place.exists()]
-    make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:

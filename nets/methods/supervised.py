@@ -97,7 +97,8 @@ def refuse_unlabelled(batch: ClipBatch) -> None:
 
 def without_label(recordings: Iterable[str]) -> UserError:
     """The error that names recordings nothing can be learned from for want of a label."""
+    names = ", ".join(sorted(recordings, key=natural_key))
     return UserError(
-        f"no label for training: {', '.join(sorted(recordings, key=natural_key))}; leave these recordings out "
-        "(data.sets.exclude) or choose a method that learns without labels"
+        f"no label for training: {names}; leave these recordings out (data.sets.exclude) or choose a method "
+        "that learns without labels"
     )

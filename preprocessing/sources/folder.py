@@ -12,13 +12,10 @@ from preprocessing.sources import own_labels
 from preprocessing.sources.base import SOURCES, FrameReader, Labels, RawRecording, Source
 from preprocessing.sources.own_labels import LabelFormat
 from preprocessing.sources.text import folder_of, nothing_found, safe_id
-from preprocessing.video import VideoReader
+from preprocessing.video import VIDEO_SUFFIXES, VideoReader
 from utils.errors import UserError
 from utils.files import FOREIGN_JSON_BYTES, natural_key, read_json
 
-VIDEOS = (
-    ".mp4", ".avi", ".mov", ".mkv", ".m4v", ".mpg", ".mpeg", ".webm", ".wmv", ".3gp", ".mts", ".flv", ".ogv",
-)
 _LABELS = (".csv", ".json")
 _LIST = "recordings.json"
 _FRAMES = ".frames"
@@ -183,7 +180,7 @@ def _gather(root: Path) -> dict[str, list[str]]:
         if path.name.startswith(".") or path.name == _LIST:
             continue
         has_pictures = path.is_dir() and any(item.suffix.lower() in SUFFIXES for item in path.iterdir())
-        if has_pictures or (path.is_file() and path.suffix.lower() in (*VIDEOS, *_LABELS)):
+        if has_pictures or (path.is_file() and path.suffix.lower() in (*VIDEO_SUFFIXES, *_LABELS)):
             stem = path.name if has_pictures else path.stem
             found.setdefault(stem.removesuffix(_FRAMES), []).append(path.name)
     return found
