@@ -1,7 +1,7 @@
 """A made-up dataset whose recordings misbehave on demand, a program that preprocesses it, and its store.
 
 `<id>.npy` holds the frames; `<id>.txt` the behaviour of the worker that reads them; "once" before it:
-only of the first worker that does.
+only of the first worker that does; "while ID" after it: when another one waits in ID.
 """
 
 from __future__ import annotations
@@ -60,7 +60,6 @@ def fill_the_disk() -> None:
 BEHAVIOURS: dict[str, Callable[[], Any]] = {
     "good": lambda: None,
     "slow": lambda: time.sleep(0.4),
-    "late": lambda: time.sleep(1.5),
     "hang": lambda: time.sleep(600),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(7),
@@ -133,6 +132,14 @@ def write_raw(root: Path, behaviours: dict[str, str], n_frames: int = 40) -> Non
         (root / f"{key}.txt").write_text(behaviour)
 
 
+def wait_for(path: Path, beat: Callable[[], None], seconds: float = 60.0) -> None:
+    """Show that there is life until the file is there."""
+    end = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < end:
+        beat()
+        time.sleep(0.05)
+
+
 def fake_extract(recording: Any, settings: Any, sink: Any, beat: Callable[[], None]) -> Any:
     """Copy the frames; halfway through, do what the recording's text says."""
     behaviour = recording.files()[1].read_text().strip()
@@ -143,7 +150,14 @@ def fake_extract(recording: Any, settings: Any, sink: Any, beat: Callable[[], No
     reader = recording.open_frames()
     for index, frame in enumerate(reader):
         if index == reader.n_declared // 2:
-            BEHAVIOURS[behaviour]()
+            behaviour, _, other = behaviour.partition(" while ")
+            if other:
+                wait_for(recording.folder / f"{other}.here", beat)
+            if behaviour == "waits":
+                (recording.folder / f"{recording.recording}.here").touch()
+                wait_for(recording.folder / f"{recording.recording}.go", beat)
+            else:
+                BEHAVIOURS[behaviour]()
         sink.append("frames", frame[None])
         beat()
     time_s = reader.time_s

@@ -92,9 +92,11 @@ def test_who_loses_every_worker_is_named(bad_day: tuple[Path, StoreReport]) -> N
 
 def test_what_runs_when_a_run_ends_is_not_published(address: str, tmp_path: Path) -> None:
     """A full disk ends the run; a task that another worker is at then ends without a file."""
-    write_raw(tmp_path / "raw", {"a": "late", "b": "full"}, n_frames=8)
+    write_raw(tmp_path / "raw", {"a": "waits", "b": "full while a"}, n_frames=8)
     with pytest.raises(Stopped, match="disk full: p needs"):
         fill(tmp_path / "raw", tmp_path / "store", cluster=address)
+    time.sleep(1.0)
+    (tmp_path / "raw" / "a.go").touch()
     time.sleep(2.0)
     assert [path.name for path in (tmp_path / "store" / NAME).iterdir()] == ["manifest.json"]
 
