@@ -131,7 +131,7 @@ def warnings_in_words(warned: Warned) -> list[str]:
     sentences = []
     for _, found in kinds[:MOST_NAMED]:
         keys, text = list(found), next(iter(found.values()))
-        count = f"the first of {len(keys)} recordings: " if len(keys) > 1 else ""
+        count = f"this or alike in {len(keys)} recordings: " if len(keys) > 1 else ""
         sentences.append(f"preprocessing: {text} ({count}{_named(keys)})")
     if len(kinds) > MOST_NAMED:
         sentences.append(f"preprocessing: warnings of {len(kinds) - MOST_NAMED} more kinds; {WHERE}")

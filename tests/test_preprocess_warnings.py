@@ -82,7 +82,7 @@ def test_sentences_are_by_kind_and_few() -> None:
     warned["a.3"] = ["3: 3 frames are black", "3: it is dark"]
     assert warnings_in_words(warned) == [
         "preprocessing: it is dark (a.3)",
-        "preprocessing: 0 frames are black (the first of 12 recordings: "
+        "preprocessing: 0 frames are black (this or alike in 12 recordings: "
         + ", ".join(f"a.{n}" for n in range(10)) + " and 2 more)",
     ]
     kinds = warnings_in_words({"a.r": [f"of kind {letter}" for letter in "abcdefghijkl"]})
@@ -98,5 +98,5 @@ def test_the_report_tells_the_warnings_of_a_run(filled: Path, tmp_path: Path) ->
     parts.preprocessing_warnings = warnings_in_words(warned)
     write_json(tmp_path / "split.json", parts.to_json())
     again = Parts.from_json(read_json(tmp_path / "split.json"))
-    sentence = f"preprocessing: a word of warning (the first of 2 recordings: {NAME}.p1, {NAME}.p2)"
+    sentence = f"preprocessing: a word of warning (this or alike in 2 recordings: {NAME}.p1, {NAME}.p2)"
     assert _warnings({"split": again.about()}, []) == ["in no part: 1 recording: made_up.p10", sentence]
