@@ -11,7 +11,7 @@ from torch import nn
 import nets
 from commands import zoo
 from commands.imported import read_about
-from nets.weights import differences, load_weights
+from nets.weights import load_weights, put_weights
 from training.checkpoint import BEST, LAST, read_checkpoint
 from utils.config import validate
 from utils.errors import UserError
@@ -98,12 +98,7 @@ def start_from(net: nn.Module, source: Path) -> None:
         return
     stored = best_weights(source)
     state = {key.removeprefix("net."): value for key, value in stored.items() if key.startswith("net.")}
-    rename = getattr(type(net), "rename", None)
-    state = rename(state) if rename else state
-    problems = differences(net, state)
-    if problems:
-        raise UserError(f"{source} does not fit {type(net).__name__}: {'; '.join(problems)}")
-    net.load_state_dict(state)
+    put_weights(net, state, source)
 
 
 def best_weights(run: Path) -> dict[str, Any]:

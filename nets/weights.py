@@ -25,13 +25,16 @@ def load_weights(net: nn.Module, path: Path | str) -> None:
     net class may have a classmethod `rename(state) -> state` that knows the names of released files.
     UserError lists missing, unexpected and misshapen keys.
     """
-    path = Path(path)
-    state = read_state(path)
+    put_weights(net, read_state(Path(path)), Path(path))
+
+
+def put_weights(net: nn.Module, state: dict[str, Tensor], origin: Path) -> None:
+    """Give `net` the weights of a state dict, renamed as its class knows; origin: for the UserError."""
     rename = getattr(type(net), "rename", None)
     state = rename(state) if rename else state
     problems = differences(net, state)
     if problems:
-        raise UserError(f"{path} does not fit {type(net).__name__}: {'; '.join(problems)}")
+        raise UserError(f"{origin} does not fit {type(net).__name__}: {'; '.join(problems)}")
     net.load_state_dict(state)
 
 
