@@ -10,7 +10,7 @@ from typing import Any
 
 from commands import zoo
 from commands.imported import read_about
-from commands.starting import EARLIER
+from commands.starting import EARLIER, texts
 from dataset.index import RecordingInfo
 from dataset.split import Part, Parts
 from nets.methods import METHODS
@@ -109,10 +109,7 @@ def _plain(name: str) -> str:
 
 def _words(value: Any) -> Iterator[str]:
     """All texts in a setting that name something outside the run itself."""
-    if isinstance(value, str) and not value.startswith(EARLIER):
-        yield value
-    for inner in value.values() if isinstance(value, dict) else ():
-        yield from _words(inner)
+    return (word for word in texts(value) if not word.startswith(EARLIER))
 
 
 def _of_weights(word: str) -> Learned:

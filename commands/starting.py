@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,17 @@ def fed_net(config: RunConfig) -> Any:
 
 def try_start(config: RunConfig) -> None:
     """Find weights that are missing, do not fit or learned from other clips before any work begins."""
-    words = [*_texts(config.net.options), *_texts(config.net.init_from)]
+    words = [*texts(config.net.options), *texts(config.net.init_from)]
     if config.net.init_from is not None and not any(word.startswith(EARLIER) for word in words):
         start(fed_net(config), config, tell=False)
 
 
-def _texts(value: Any) -> list[str]:
-    inner = value.values() if isinstance(value, dict) else [value]
-    return [text for text in inner if isinstance(text, str)]
+def texts(value: Any) -> Iterator[str]:
+    """All texts in a setting, where it may name runs and files."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else ():
+        yield from texts(inner)
 
 
 def start(net: nn.Module, config: RunConfig, tell: bool = True) -> None:

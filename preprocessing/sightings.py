@@ -46,8 +46,9 @@ class Sightings:
             self._now[key] = before
             return dict(before["identity"])
         found = freshness.identity(recording, root, verify)
-        if not verify and changed_ns < looked_ns - SETTLED_NS:
-            self._now[key] = {"look": look, "identity": found}
+        if changed_ns < looked_ns - SETTLED_NS:
+            parts = {name: value for name, value in found.items() if name != "whole"}
+            self._now[key] = {"look": look, "identity": parts}
         return found
 
     def keep(self) -> None:
