@@ -120,15 +120,16 @@ def _lead(config: RunConfig, resume: bool, evaluate: bool) -> int:
         infos, parts = divide(config)
         keep_split(infos, parts, folder / "split.json", learned(config, infos, parts))
         call(folder)
-        unscored = _learn_and_test(stage, infos, parts, evaluate)
+        scored = _learn_and_test(stage, infos, parts, evaluate)
         if evaluate:
             run_folder.finish(split=parts.hash, failed=sorted(report.failed))
             if not config.run.save_model:  # last: a run killed in between could not go on without them
                 for kept in (folder / "checkpoints", *folder.glob("before/*/checkpoints")):
                     shutil.rmtree(kept, ignore_errors=True)
     report.raise_if_failed(config.preprocessing.allow_failed)
-    if unscored:
-        raise unscored
+    if not scored:
+        raise RecordingsFailed(f"{run_folder.path}: {config.net.name} could not be scored on any test "
+                               "recording; why stands in table.md")
     return 0
 
 
@@ -152,8 +153,8 @@ def _others_sent_home() -> Iterator[Callable[[Path], None]]:
 
 def _learn_and_test(
     stage: Stage, infos: dict[str, RecordingInfo], parts: Parts, evaluate: bool
-) -> RecordingsFailed | None:
-    """The stages that need torch; what they end with where no test recording could be scored."""
+) -> bool:
+    """The stages that need torch; False where no test recording could be scored."""
     from commands.earlier import learn_earlier
     from commands.learning import learn
     from commands.starting import resolved
@@ -164,8 +165,5 @@ def _learn_and_test(
         method = learn(resolved(stage.config, stage.folder), stage.folder, stage.log, infos, parts)
     if evaluate:
         with stage.timed("evaluation"):
-            try:
-                test(stage.config, stage.folder, method, infos, parts)
-            except RecordingsFailed as error:
-                return error
-    return None
+            return test(stage.config, stage.folder, method, infos, parts)
+    return True
